@@ -1,0 +1,136 @@
+//! Who may depend on what. Arrows go from shell to core; a new crate or dependency gets its line here.
+
+/// What a crate of ours is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Computes: no runtime, socket, file, clock or global randomness.
+    Core,
+    /// Talks to the world.
+    Shell,
+    /// Serves the developers; nothing depends on it.
+    Tool,
+}
+
+/// One crate of ours and where its arrows may point.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    /// Crates of ours it may use.
+    pub(crate) ours: &'static [&'static str],
+    /// Crates of others it may use beside [`PURE`]; `None` leaves a shell or tool free.
+    pub(crate) others: Option<&'static [Allowed]>,
+}
+
+/// A dependency that a core may have, and how much of it.
+#[derive(Debug)]
+pub(crate) struct Allowed {
+    pub(crate) name: &'static str,
+    /// Whether its default features may be on.
+    pub(crate) defaults: bool,
+    /// Features that may be asked for by name.
+    pub(crate) features: &'static [&'static str],
+}
+
+/// The place of a crate, if it has one.
+pub(crate) fn place(name: &str) -> Option<&'static Place> {
+    PLACES.iter().find(|place| place.name == name)
+}
+
+/// All cores, in the table's order.
+pub(crate) fn cores() -> impl Iterator<Item = &'static str> {
+    PLACES.iter().filter(|place| place.kind == Kind::Core).map(|place| place.name)
+}
+
+const fn allowed(name: &'static str, features: &'static [&'static str]) -> Allowed {
+    Allowed { name, defaults: true, features }
+}
+
+/// For crates whose default features bring what a core must not have, or more than we read.
+const fn lean(name: &'static str, features: &'static [&'static str]) -> Allowed {
+    Allowed { name, defaults: false, features }
+}
+
+/// Nothing can depend on these.
+pub(crate) const NOBODY_USES: &[&str] = &["sordino", "xtask"];
+
+/// What every core may use: text, errors, traits and small primitives without an outside world.
+/// `rand_core` has the traits only; its sources (`os_rng` and the like) are a shell's.
+pub(crate) const PURE: &[Allowed] = &[
+    allowed("base64", &[]),
+    allowed("hex", &[]),
+    allowed("hkdf", &[]),
+    allowed("rand_core", &[]),
+    allowed("serde", &["derive"]),
+    allowed("serde_json", &[]),
+    allowed("sha2", &[]),
+    allowed("subtle", &[]),
+    allowed("thiserror", &[]),
+    allowed("zeroize", &["derive"]),
+];
+
+const CODEC: &[Allowed] = &[lean("half", &["std"])];
+
+const SECAGG: &[Allowed] = &[
+    lean("aws-lc-rs", &["aws-lc-sys", "prebuilt-nasm"]),
+    lean("curve25519-dalek", &["alloc", "zeroize", "precomputed-tables", "rand_core"]),
+    lean("ed25519-dalek", DALEK_SIGNATURES),
+    lean("x25519-dalek", &["static_secrets", "zeroize"]),
+];
+
+const IDENTITY: &[Allowed] = &[
+    lean("ed25519-dalek", DALEK_SIGNATURES),
+    lean("jsonwebtoken", &["aws_lc_rs"]),
+    lean("rcgen", &["aws_lc_rs", "pem", "x509-parser", "crypto", "zeroize"]),
+    allowed("rustls-pki-types", &["std"]),
+    lean("rustls-webpki", &["std", "aws-lc-rs"]),
+    // A calendar; its `now` is refused by the cores' lints.
+    lean("time", &["std"]),
+    lean("x509-parser", &[]),
+];
+
+/// Policies are TOML; the parser works on text.
+const WIRE: &[Allowed] = &[lean("toml", &["std", "parse", "display", "serde"])];
+
+const SIM: &[Allowed] = &[lean("ed25519-dalek", DALEK_SIGNATURES), lean("rand_chacha", &[])];
+
+const DALEK_SIGNATURES: &[&str] = &["alloc", "fast", "zeroize", "pkcs8"];
+
+const CORES: &[&str] = &["sordino-codec", "sordino-secagg", "sordino-identity", "sordino-wire"];
+
+/// All crates of the workspace.
+const PLACES: &[Place] = &[
+    core("sordino-codec", &[], CODEC),
+    core("sordino-secagg", &["sordino-codec"], SECAGG),
+    core("sordino-identity", &[], IDENTITY),
+    core("sordino-wire", &["sordino-codec", "sordino-secagg", "sordino-identity"], WIRE),
+    core("sordino-sim", CORES, SIM),
+    shell("sordino-store", CORES),
+    shell(
+        "sordino-coordinator",
+        &["sordino-codec", "sordino-secagg", "sordino-identity", "sordino-wire", "sordino-store"],
+    ),
+    shell("sordino-participant", CORES),
+    shell(
+        "sordino",
+        &[
+            "sordino-codec",
+            "sordino-secagg",
+            "sordino-identity",
+            "sordino-wire",
+            "sordino-sim",
+            "sordino-store",
+            "sordino-coordinator",
+            "sordino-participant",
+        ],
+    ),
+    Place { name: "xtask", kind: Kind::Tool, ours: &[], others: None },
+];
+
+const fn core(name: &'static str, ours: &'static [&'static str], others: &'static [Allowed]) -> Place {
+    Place { name, kind: Kind::Core, ours, others: Some(others) }
+}
+
+const fn shell(name: &'static str, ours: &'static [&'static str]) -> Place {
+    Place { name, kind: Kind::Shell, ours, others: None }
+}

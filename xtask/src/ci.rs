@@ -1,0 +1,34 @@
+//! What CI does, step by step. `.ci/run` calls this and nothing else.
+
+use std::time::Instant;
+
+use crate::report::Failure;
+use crate::{arrows, cargo, deny, lint};
+
+/// A step's name, which is also the command that runs it alone, and what it does.
+type Step = (&'static str, fn() -> Result<(), Failure>);
+
+/// In this order: the cheapest and most telling first.
+const STEPS: &[Step] = &[
+    ("fmt --check", || cargo::fmt(true)),
+    ("arrows", arrows::run),
+    ("deny", deny::run),
+    ("lint", lint::run),
+    ("test", || cargo::test(&[])),
+    // Steps that run the built product, such as a short demo, come last: add them here.
+];
+
+/// Runs all steps and stops at the first that fails.
+pub(crate) fn run() -> Result<(), Failure> {
+    let began = Instant::now();
+    for (index, (step, work)) in STEPS.iter().enumerate() {
+        eprintln!("\n== {} of {}: {step}", index + 1, STEPS.len());
+        let step_began = Instant::now();
+        let done = work();
+        let seconds = step_began.elapsed().as_secs_f64();
+        eprintln!("== {step}: {} in {seconds:.1} s", if done.is_ok() { "passed" } else { "failed" });
+        done.map_err(|source| Failure::Step { step, source: Box::new(source) })?;
+    }
+    eprintln!("\nall {} steps passed in {:.0} s", STEPS.len(), began.elapsed().as_secs_f64());
+    Ok(())
+}
