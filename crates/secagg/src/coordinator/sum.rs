@@ -1,0 +1,176 @@
+//! The running sum of masked inputs, each added once, in a streaming pass.
+
+use super::Coordinator;
+use crate::context::{Context, ParticipantId};
+use crate::merkle::Hash;
+use sha2::{Digest as _, Sha256};
+use sordino_codec::{PackError, RingVector, UnpackAdd, check_packed};
+use std::collections::BTreeSet;
+
+/// Evidence that bytes were read to their end: their number and SHA-256. Only [`PayloadHasher`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payload {
+    len: u64,
+    last: Option<u8>,
+    digest: Hash,
+}
+
+impl Payload {
+    /// Bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether they are a vector of this attempt, so that adding them cannot fail half way.
+    pub(super) fn is_packed(&self, context: &Context) -> bool {
+        let lens = usize::try_from(self.len).ok().zip(usize::try_from(context.vector_len).ok());
+        lens.is_some_and(|(bytes, len)| check_packed(bytes, self.last, len, context.bits).is_ok())
+    }
+
+    /// SHA-256 of them.
+    #[must_use]
+    pub fn digest(&self) -> &Hash {
+        &self.digest
+    }
+}
+
+/// Reads the bytes of an input as they come.
+#[derive(Default)]
+pub struct PayloadHasher {
+    len: u64,
+    last: Option<u8>,
+    hasher: Sha256,
+}
+
+impl PayloadHasher {
+    /// Of nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.len += bytes.len() as u64;
+        self.last = bytes.last().copied().or(self.last);
+        self.hasher.update(bytes);
+    }
+
+    /// There are no more.
+    #[must_use]
+    pub fn finish(self) -> Payload {
+        Payload { len: self.len, last: self.last, digest: self.hasher.finalize().into() }
+    }
+}
+
+/// Why an input is not in the sum.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SumError {
+    /// It is in already.
+    #[error("the input of {0} is in the sum already")]
+    Twice(ParticipantId),
+    /// Its bytes are no vector of this ring.
+    #[error("the input is not a packed vector of this ring")]
+    Packing(#[from] PackError),
+    /// An input was added in part and never finished: the sum is rebuilt from the inputs.
+    #[error("an input was added in part: the sum has to be rebuilt")]
+    Torn,
+}
+
+/// The sum of masked inputs. It holds each input once and knows whose they are.
+pub struct RunningSum {
+    sum: RingVector,
+    included: BTreeSet<ParticipantId>,
+    torn: bool,
+}
+
+impl RunningSum {
+    /// Of no input.
+    ///
+    /// # Panics
+    /// If the vector does not fit the address space: its length is bounded where a task is made.
+    #[must_use]
+    pub fn new(context: &Context) -> Self {
+        let len = usize::try_from(context.vector_len).expect("a task's vector fits the address space");
+        Self { sum: RingVector::zeros(len, context.bits), included: BTreeSet::new(), torn: false }
+    }
+
+    /// Whose inputs are in it.
+    #[must_use]
+    pub fn included(&self) -> &BTreeSet<ParticipantId> {
+        &self.included
+    }
+
+    /// Whether it holds exactly these participants' inputs, each whole.
+    #[must_use]
+    pub fn is_whole_for(&self, survivors: &[ParticipantId]) -> bool {
+        !self.torn && self.included.iter().eq(survivors)
+    }
+
+    /// Begins to add one participant's input. Until it is finished, the sum is torn.
+    ///
+    /// # Errors
+    /// [`SumError::Twice`], [`SumError::Torn`].
+    pub fn begin(&mut self, from: &ParticipantId) -> Result<InputAdder<'_>, SumError> {
+        if self.torn {
+            return Err(SumError::Torn);
+        }
+        if self.included.contains(from) {
+            return Err(SumError::Twice(from.clone()));
+        }
+        let Self { sum, included, torn } = self;
+        let adder = UnpackAdd::new(sum)?;
+        *torn = true;
+        Ok(InputAdder { adder, from: from.clone(), included, torn })
+    }
+
+    /// The sum and whose inputs are in it; `None` if it is torn.
+    pub(super) fn into_parts(self) -> Option<(RingVector, BTreeSet<ParticipantId>)> {
+        (!self.torn).then_some((self.sum, self.included))
+    }
+}
+
+/// One input on its way into the sum.
+pub struct InputAdder<'a> {
+    adder: UnpackAdd<'a>,
+    from: ParticipantId,
+    included: &'a mut BTreeSet<ParticipantId>,
+    torn: &'a mut bool,
+}
+
+impl InputAdder<'_> {
+    /// Adds the next bytes, however many.
+    ///
+    /// # Errors
+    /// [`SumError::Packing`]: more bytes than the vector has.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), SumError> {
+        Ok(self.adder.push(bytes)?)
+    }
+
+    /// The input is in the sum.
+    ///
+    /// # Errors
+    /// [`SumError::Packing`]: fewer bytes than the vector has, or padding that is not zero.
+    pub fn finish(self) -> Result<(), SumError> {
+        self.adder.finish()?;
+        self.included.insert(self.from);
+        *self.torn = false;
+        Ok(())
+    }
+}
+
+impl Coordinator {
+    /// A sum for this attempt, of no input yet.
+    #[must_use]
+    pub fn new_sum(&self) -> RunningSum {
+        RunningSum::new(&self.setup.context)
+    }
+}

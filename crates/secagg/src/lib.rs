@@ -1,0 +1,47 @@
+//! Secure aggregation by masking: SecAgg+ (Bell, Bonawitz, Gascón, Lepoint, Raykova, CCS 2020) with the consistency
+//! check of Bonawitz et al. (CCS 2017, Fig. 4), without a socket, a clock or randomness of its own.
+//!
+//! Every participant adds to its encoded input a mask of its own and one mask for each neighbour of a random k-regular
+//! graph; pairwise masks cancel in the sum. What is needed to take off the rest is shared among neighbours: the root of
+//! a dropout's pairwise keys, or the self-mask seed of a survivor, never both of one participant.
+//!
+//! # Threat model
+//! - *Coordinator*: may lie, replay, withhold, forge the graph, show different participants different things, and
+//!   collude with up to `corrupt` participants. It learns the sum over at least `min_survivors` inputs, or nothing. It
+//!   can always prevent a sum.
+//! - *Registrar and certificate authority*: admit principals. A coordinator that controls both can invent
+//!   participants; a deployment that fears this keeps the registrar's key elsewhere.
+//! - *Participants*: may fall silent at any point, up to the policy's fraction, and send garbage at any point, which
+//!   costs them their place. A participant can still send a masked vector of any content: bounding it takes a proof.
+//!   One that deals bad shares can spoil an attempt; it is named and left out of the next.
+//! - *Network*: assumed hostile; every message is bound to its context and signed. Confidentiality of shares rests on
+//!   X25519 and AES-256-GCM; pair secrets are not yet post-quantum (messages have room for encapsulations).
+//! - *Best effort*: secrets are wiped when dropped, and no branch or index depends on them in our own code; what
+//!   compilers and operating systems copy is theirs.
+//!
+//! # Where things are
+//! [`Topology`] derives k and t; [`participant`] and [`coordinator`] are the two state machines; [`Context`] is what
+//! every key and signature binds.
+
+#![forbid(unsafe_code)]
+
+mod canonical;
+mod context;
+pub mod coordinator;
+mod keys;
+mod labels;
+pub mod merkle;
+mod message;
+pub mod participant;
+mod prg;
+mod shamir;
+mod topology;
+#[cfg(test)]
+mod wycheproof;
+
+pub use canonical::Malformed;
+pub use context::{Context, ContextDigest, Faults, InvalidParticipantId, NAME_MAX, ParticipantId, Prg, VERSION};
+pub use message::{
+    CERTIFICATES_MAX, NEIGHBOURS_MAX, ROSTER_MAX, Signer, Step, SurvivorSet, advertised_certificates, roster_statement,
+};
+pub use topology::{Graph, NoTopology, Topology};

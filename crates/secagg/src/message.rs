@@ -1,0 +1,582 @@
+//! The protocol's messages and their bytes. `docs/protocol.md` describes them field by field.
+//!
+//! Every message begins with a u16 version and a u16 type, and names its context. A participant's message ends with its
+//! Ed25519 signature over everything before it. Lengths are checked before anything is allocated.
+
+use crate::canonical::{Malformed, Reader, Writer};
+use crate::context::{ContextDigest, ParticipantId, VERSION};
+use crate::keys::{PlainShares, Role, SaltedShare, SecretScalar, ShareCommitments};
+use crate::labels;
+use crate::merkle::{self, Hash};
+use ed25519_dalek::VerifyingKey;
+use sha2::{Digest as _, Sha256};
+
+/// A certificate key that signs; Ed25519 (RFC 8032).
+pub trait Signer {
+    /// The signature of `message`.
+    fn sign(&self, message: &[u8]) -> [u8; 64];
+}
+
+impl Signer for ed25519_dalek::SigningKey {
+    fn sign(&self, message: &[u8]) -> [u8; 64] {
+        ed25519_dalek::Signer::sign(self, message).to_bytes()
+    }
+}
+
+/// Strict verification: small-order keys and non-canonical signatures are refused.
+pub(crate) fn verify(key: &VerifyingKey, message: &[u8], signature: &[u8; 64]) -> bool {
+    key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(signature)).is_ok()
+}
+
+/// The steps of an attempt, in order; names as in Bonawitz et al. 2017, Fig. 4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Step {
+    /// Participants send fresh keys.
+    AdvertiseKeys,
+    /// Participants send sealed shares of their secrets.
+    ShareKeys,
+    /// Participants send their masked inputs.
+    MaskedInput,
+    /// Survivors sign who survived.
+    ConsistencyCheck,
+    /// Survivors reveal one share for each neighbour.
+    Unmasking,
+}
+
+impl Step {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::AdvertiseKeys, Self::ShareKeys, Self::MaskedInput, Self::ConsistencyCheck, Self::Unmasking];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AdvertiseKeys => "AdvertiseKeys",
+            Self::ShareKeys => "ShareKeys",
+            Self::MaskedInput => "MaskedInput",
+            Self::ConsistencyCheck => "ConsistencyCheck",
+            Self::Unmasking => "Unmasking",
+        }
+    }
+
+    /// The step of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|step| step.name() == name)
+    }
+
+    /// The step after it.
+    #[must_use]
+    pub fn next(self) -> Option<Self> {
+        Self::ALL.into_iter().find(|step| *step > self)
+    }
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(self.name())
+    }
+}
+
+/// Type numbers; participants' messages are odd, the coordinator's even.
+mod kind {
+    pub(super) const ADVERTISE_KEYS: u16 = 1;
+    pub(super) const ROSTER: u16 = 2;
+    pub(super) const SHARE_KEYS: u16 = 3;
+    pub(super) const DELIVERED_SHARES: u16 = 4;
+    pub(super) const MASKED_INPUT: u16 = 5;
+    pub(super) const SURVIVOR_LIST: u16 = 6;
+    pub(super) const CONSISTENCY: u16 = 7;
+    pub(super) const SIGNATURES: u16 = 8;
+    pub(super) const UNMASKING: u16 = 9;
+}
+
+fn begin(kind: u16, context: &ContextDigest) -> Writer {
+    let mut out = Writer::new();
+    out.u16(VERSION).u16(kind).raw(&context.0);
+    out
+}
+
+fn open(bytes: &[u8], kind: u16) -> Result<(Reader<'_>, ContextDigest), Malformed> {
+    let mut input = Reader::new(bytes);
+    let got = input.u16("version")?;
+    if got != VERSION {
+        return Err(Malformed::Version { got, expected: VERSION });
+    }
+    let got = input.u16("type")?;
+    if got != kind {
+        return Err(Malformed::Type { got, expected: kind });
+    }
+    let context = ContextDigest(input.hash("context")?);
+    Ok((input, context))
+}
+
+/// A participant's message before its signature.
+struct Unsigned(Vec<u8>);
+
+impl Unsigned {
+    fn sign(mut self, signer: &impl Signer) -> Vec<u8> {
+        let signature = signer.sign(&signed_bytes(&self.0));
+        self.0.extend_from_slice(&signature);
+        self.0
+    }
+}
+
+fn signed_bytes(message: &[u8]) -> Vec<u8> {
+    [labels::MESSAGE_SIGNATURE, message].concat()
+}
+
+/// Whether a participant's message, which ends with its signature, was signed by `key`.
+pub(crate) fn verify_message(key: &VerifyingKey, bytes: &[u8]) -> bool {
+    bytes.split_last_chunk().is_some_and(|(message, signature)| verify(key, &signed_bytes(message), signature))
+}
+
+/// Step 0, participant: fresh keys, signed with the certificate key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AdvertiseKeys {
+    pub(crate) context: ContextDigest,
+    pub(crate) id: ParticipantId,
+    pub(crate) channel_key: [u8; 32],
+    pub(crate) mask_key: [u8; 32],
+    /// The certificate chain, leaf first, as the deployment encodes it; opaque here.
+    pub(crate) certificates: Vec<u8>,
+}
+
+/// Bytes of a certificate chain, at most.
+pub const CERTIFICATES_MAX: usize = 16 * 1024;
+/// Room for a post-quantum key or ciphertext, which this version leaves empty.
+const KEM_MAX: usize = 0;
+/// Participants in a roster, at most.
+pub const ROSTER_MAX: usize = 100_000;
+/// Neighbours of a participant, at most.
+pub const NEIGHBOURS_MAX: usize = 4_096;
+const ADVERTISEMENT_MAX: usize = CERTIFICATES_MAX + 1_024;
+
+impl AdvertiseKeys {
+    pub(crate) fn encode(&self, signer: &impl Signer) -> Vec<u8> {
+        let mut out = begin(kind::ADVERTISE_KEYS, &self.context);
+        out.bytes(self.id.as_str().as_bytes()).raw(&self.channel_key).raw(&self.mask_key).bytes(&[]);
+        out.bytes(&self.certificates);
+        Unsigned(out.finish()).sign(signer)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (mut input, context) = open(bytes, kind::ADVERTISE_KEYS)?;
+        let name = std::str::from_utf8(input.bytes(ParticipantId::MAX_LEN, "participant")?);
+        let id = name.ok().and_then(|name| ParticipantId::new(name).ok());
+        let id = id.ok_or(Malformed::Value { field: "participant" })?;
+        let channel_key = input.array("channel key")?;
+        let mask_key = input.array("mask key")?;
+        input.bytes(KEM_MAX, "encapsulation key")?;
+        let certificates = input.bytes(CERTIFICATES_MAX, "certificates")?.to_vec();
+        input.raw(64, "signature")?;
+        input.finish()?;
+        Ok(Self { context, id, channel_key, mask_key, certificates })
+    }
+}
+
+/// The certificate chain in an `AdvertiseKeys` message, for a coordinator to check before it takes the message.
+///
+/// Neighbours check it against their own trust anchors and refuse a roster with a chain that they do not believe: one
+/// bad chain that was let in costs every neighbour the attempt.
+///
+/// # Errors
+/// [`Malformed`]: no such message.
+pub fn advertised_certificates(message: &[u8]) -> Result<Vec<u8>, Malformed> {
+    AdvertiseKeys::decode(message).map(|decoded| decoded.certificates)
+}
+
+/// SHA-256 of an advertisement with its signature: names all of a participant's keys of an attempt.
+pub(crate) fn advertisement_digest(bytes: &[u8]) -> Hash {
+    Sha256::digest(bytes).into()
+}
+
+/// The roster's leaf of one participant.
+pub(crate) fn roster_leaf(id: &ParticipantId, advertisement: &Hash) -> Hash {
+    let mut out = Writer::new();
+    out.bytes(id.as_str().as_bytes()).raw(advertisement);
+    merkle::leaf(&out.finish())
+}
+
+/// What the registrar signs: that exactly these principals, each once, with these keys, are in the attempt.
+#[must_use]
+pub fn roster_statement(context: &ContextDigest, n: u32, root: &Hash) -> Vec<u8> {
+    let mut out = Writer::new();
+    out.bytes(labels::ROSTER_SIGNATURE).u16(VERSION).raw(&context.0).u32(n).raw(root);
+    out.finish()
+}
+
+/// Step 1, coordinator: the roster, and the neighbours' advertisements.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RosterAnnouncement {
+    pub(crate) context: ContextDigest,
+    /// The receiver's place in the roster.
+    pub(crate) index: u32,
+    pub(crate) leaves: Vec<Hash>,
+    pub(crate) registrar_signature: [u8; 64],
+    pub(crate) neighbours: Vec<(u32, Vec<u8>)>,
+}
+
+impl RosterAnnouncement {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = begin(kind::ROSTER, &self.context);
+        out.u32(self.index).count(self.leaves.len());
+        for leaf in &self.leaves {
+            out.raw(leaf);
+        }
+        out.raw(&self.registrar_signature).count(self.neighbours.len());
+        for (index, advertisement) in &self.neighbours {
+            out.u32(*index).bytes(advertisement);
+        }
+        out.finish()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (mut input, context) = open(bytes, kind::ROSTER)?;
+        let index = input.u32("index")?;
+        let count = input.count(ROSTER_MAX, 32, "roster")?;
+        let leaves = (0..count).map(|_| input.hash("roster")).collect::<Result<_, _>>()?;
+        let registrar_signature = input.array("registrar's signature")?;
+        let count = input.count(NEIGHBOURS_MAX, 8, "neighbours")?;
+        let neighbours = (0..count)
+            .map(|_| Ok((input.u32("neighbour")?, input.bytes(ADVERTISEMENT_MAX, "advertisement")?.to_vec())))
+            .collect::<Result<_, _>>()?;
+        input.finish()?;
+        Ok(Self { context, index, leaves, registrar_signature, neighbours })
+    }
+}
+
+/// A pair of shares on its way from a dealer to a holder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SealedShares {
+    /// Whose shares they are, or whom they are for, seen from the one who holds this.
+    pub(crate) peer: u32,
+    pub(crate) commitments: ShareCommitments,
+    pub(crate) sealed: Vec<u8>,
+}
+
+impl SealedShares {
+    const LEN: usize = 4 + 32 + 32 + 4 + 4 + PlainShares::SEALED_LEN;
+
+    fn write(&self, out: &mut Writer) {
+        out.u32(self.peer).raw(&self.commitments.root).raw(&self.commitments.self_seed).bytes(&[]).bytes(&self.sealed);
+    }
+
+    fn read(input: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let peer = input.u32("peer")?;
+        let commitments =
+            ShareCommitments { root: input.hash("root commitment")?, self_seed: input.hash("self-seed commitment")? };
+        input.bytes(KEM_MAX, "encapsulation")?;
+        let sealed = input.bytes(PlainShares::SEALED_LEN, "sealed shares")?.to_vec();
+        if sealed.len() != PlainShares::SEALED_LEN {
+            return Err(Malformed::Value { field: "sealed shares" });
+        }
+        Ok(Self { peer, commitments, sealed })
+    }
+}
+
+/// Step 1, participant: a sealed pair of shares for each neighbour, with commitments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ShareKeys {
+    pub(crate) context: ContextDigest,
+    pub(crate) index: u32,
+    pub(crate) self_seed_commitment: Hash,
+    /// Ascending by holder.
+    pub(crate) shares: Vec<SealedShares>,
+}
+
+impl ShareKeys {
+    pub(crate) fn encode(&self, signer: &impl Signer) -> Vec<u8> {
+        let mut out = begin(kind::SHARE_KEYS, &self.context);
+        out.u32(self.index).raw(&self.self_seed_commitment).count(self.shares.len());
+        self.shares.iter().for_each(|share| share.write(&mut out));
+        Unsigned(out.finish()).sign(signer)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (mut input, context) = open(bytes, kind::SHARE_KEYS)?;
+        let index = input.u32("index")?;
+        let self_seed_commitment = input.hash("self-mask seed commitment")?;
+        let count = input.count(NEIGHBOURS_MAX, SealedShares::LEN, "shares")?;
+        let shares = (0..count).map(|_| SealedShares::read(&mut input)).collect::<Result<_, _>>()?;
+        input.raw(64, "signature")?;
+        input.finish()?;
+        Ok(Self { context, index, self_seed_commitment, shares })
+    }
+}
+
+/// Step 2, coordinator: what the neighbours sealed for the receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeliveredShares {
+    pub(crate) context: ContextDigest,
+    /// Ascending by dealer.
+    pub(crate) shares: Vec<SealedShares>,
+}
+
+impl DeliveredShares {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = begin(kind::DELIVERED_SHARES, &self.context);
+        out.count(self.shares.len());
+        self.shares.iter().for_each(|share| share.write(&mut out));
+        out.finish()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (mut input, context) = open(bytes, kind::DELIVERED_SHARES)?;
+        let count = input.count(NEIGHBOURS_MAX, SealedShares::LEN, "shares")?;
+        let shares = (0..count).map(|_| SealedShares::read(&mut input)).collect::<Result<_, _>>()?;
+        input.finish()?;
+        Ok(Self { context, shares })
+    }
+}
+
+/// Step 2, participant: which bytes its masked input is. The bytes themselves, b bits per value, travel beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MaskedInput {
+    pub(crate) context: ContextDigest,
+    pub(crate) index: u32,
+    /// [`dealers_digest`] of those whose pairwise masks are in the input.
+    pub(crate) dealers: Hash,
+    pub(crate) len: u64,
+    pub(crate) digest: Hash,
+}
+
+/// SHA-256 of a list of roster indices, ascending.
+///
+/// An input that is masked with others than those who shared keys would spoil the sum without a trace: its masks cancel
+/// against nothing. So a participant says, signed, with whom it masked, and the coordinator compares.
+pub(crate) fn dealers_digest(context: &ContextDigest, dealers: &[u32]) -> Hash {
+    let mut out = Writer::new();
+    out.bytes(labels::DEALERS).raw(&context.0).count(dealers.len());
+    for dealer in dealers {
+        out.u32(*dealer);
+    }
+    Sha256::digest(out.finish()).into()
+}
+
+impl MaskedInput {
+    pub(crate) fn encode(&self, signer: &impl Signer) -> Vec<u8> {
+        let mut out = begin(kind::MASKED_INPUT, &self.context);
+        out.u32(self.index).raw(&self.dealers).u64(self.len).raw(&self.digest);
+        Unsigned(out.finish()).sign(signer)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (mut input, context) = open(bytes, kind::MASKED_INPUT)?;
+        let decoded = Self {
+            context,
+            index: input.u32("index")?,
+            dealers: input.hash("dealers")?,
+            len: input.u64("length")?,
+            digest: input.hash("digest")?,
+        };
+        input.raw(64, "signature")?;
+        input.finish()?;
+        Ok(decoded)
+    }
+}
+
+/// A set of roster indices, as a bitmap: index i is bit `i % 8` of byte `i / 8`, unused bits are 0.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SurvivorSet {
+    n: u32,
+    bitmap: Vec<u8>,
+}
+
+impl SurvivorSet {
+    pub(crate) fn new(n: u32, members: impl Iterator<Item = u32>) -> Self {
+        let mut bitmap = vec![0; n.div_ceil(8) as usize];
+        for index in members {
+            bitmap[index as usize / 8] |= 1 << (index % 8);
+        }
+        Self { n, bitmap }
+    }
+
+    fn from_bitmap(n: u32, bitmap: &[u8]) -> Option<Self> {
+        let set = Self { n, bitmap: bitmap.to_vec() };
+        let unused = !n.is_multiple_of(8) && bitmap.last().is_some_and(|last| last >> (n % 8) != 0);
+        (bitmap.len() == n.div_ceil(8) as usize && !unused).then_some(set)
+    }
+
+    /// Whether the participant with this roster index is in it.
+    #[must_use]
+    pub fn contains(&self, index: u32) -> bool {
+        index < self.n && self.bitmap[index as usize / 8] >> (index % 8) & 1 == 1
+    }
+
+    /// How many are in it.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.bitmap.iter().map(|byte| byte.count_ones()).sum()
+    }
+
+    /// Whether nobody is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Roster indices, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.n).filter(|&index| self.contains(index))
+    }
+
+    pub(crate) fn read(input: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let n = input.u32("roster size")?;
+        if n as usize > ROSTER_MAX {
+            return Err(Malformed::TooLong { field: "roster size", len: n as usize, max: ROSTER_MAX });
+        }
+        let bitmap = input.bytes(ROSTER_MAX.div_ceil(8), "survivors")?;
+        Self::from_bitmap(n, bitmap).ok_or(Malformed::Value { field: "survivors" })
+    }
+
+    pub(crate) fn write(&self, out: &mut Writer) {
+        out.u32(self.n).bytes(&self.bitmap);
+    }
+
+    pub(crate) fn roster_len(&self) -> u32 {
+        self.n
+    }
+}
+
+impl std::fmt::Debug for SurvivorSet {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_set().entries(self.iter()).finish()
+    }
+}
+
+/// Step 3, coordinator: who survived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SurvivorList {
+    pub(crate) context: ContextDigest,
+    pub(crate) survivors: SurvivorSet,
+}
+
+impl SurvivorList {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = begin(kind::SURVIVOR_LIST, &self.context);
+        self.survivors.write(&mut out);
+        out.finish()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (mut input, context) = open(bytes, kind::SURVIVOR_LIST)?;
+        let survivors = SurvivorSet::read(&mut input)?;
+        input.finish()?;
+        Ok(Self { context, survivors })
+    }
+}
+
+/// What a survivor signs: this set, of this roster, in this attempt, whose context holds the policy and the model.
+pub(crate) fn survivors_statement(context: &ContextDigest, roster_root: &Hash, survivors: &SurvivorSet) -> Vec<u8> {
+    let mut out = Writer::new();
+    out.bytes(labels::SURVIVORS_SIGNATURE).u16(VERSION).raw(&context.0).raw(roster_root);
+    out.u32(survivors.n).bytes(&survivors.bitmap);
+    out.finish()
+}
+
+/// Step 3, participant: its signature of the survivor set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConsistencySignature {
+    pub(crate) context: ContextDigest,
+    pub(crate) index: u32,
+    pub(crate) signature: [u8; 64],
+}
+
+impl ConsistencySignature {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = begin(kind::CONSISTENCY, &self.context);
+        out.u32(self.index).raw(&self.signature);
+        out.finish()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (mut input, context) = open(bytes, kind::CONSISTENCY)?;
+        let decoded = Self { context, index: input.u32("index")?, signature: input.array("signature")? };
+        input.finish()?;
+        Ok(decoded)
+    }
+}
+
+/// Step 4, coordinator: the signatures of the receiver's neighbours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SignatureList {
+    pub(crate) context: ContextDigest,
+    /// Ascending by signer.
+    pub(crate) signatures: Vec<(u32, [u8; 64])>,
+}
+
+impl SignatureList {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = begin(kind::SIGNATURES, &self.context);
+        out.count(self.signatures.len());
+        for (signer, signature) in &self.signatures {
+            out.u32(*signer).raw(signature);
+        }
+        out.finish()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (mut input, context) = open(bytes, kind::SIGNATURES)?;
+        let count = input.count(NEIGHBOURS_MAX, 68, "signatures")?;
+        let signatures =
+            (0..count).map(|_| Ok((input.u32("signer")?, input.array("signature")?))).collect::<Result<_, _>>()?;
+        input.finish()?;
+        Ok(Self { context, signatures })
+    }
+}
+
+/// One share, revealed.
+#[derive(Clone)]
+pub(crate) struct RevealedShare {
+    pub(crate) dealer: u32,
+    pub(crate) role: Role,
+    pub(crate) salted: SaltedShare,
+}
+
+/// Step 4, participant: for each neighbour one share of one of its two secrets.
+pub(crate) struct Unmasking {
+    pub(crate) context: ContextDigest,
+    pub(crate) index: u32,
+    /// Ascending by dealer.
+    pub(crate) shares: Vec<RevealedShare>,
+}
+
+impl Unmasking {
+    const SHARE_LEN: usize = 4 + 1 + 32 + 32;
+
+    pub(crate) fn encode(&self, signer: &impl Signer) -> Vec<u8> {
+        let mut out = begin(kind::UNMASKING, &self.context);
+        out.u32(self.index).count(self.shares.len());
+        for RevealedShare { dealer, role, salted } in &self.shares {
+            out.u32(*dealer).u8(role.byte()).raw(&salted.share.bytes()[..]).raw(&salted.salt[..]);
+        }
+        Unsigned(out.finish()).sign(signer)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (mut input, context) = open(bytes, kind::UNMASKING)?;
+        let index = input.u32("index")?;
+        let count = input.count(NEIGHBOURS_MAX, Self::SHARE_LEN, "shares")?;
+        let shares = (0..count)
+            .map(|_| {
+                let dealer = input.u32("dealer")?;
+                let role = match input.u8("role")? {
+                    0 => Role::Root,
+                    1 => Role::SelfSeed,
+                    _ => return Err(Malformed::Value { field: "role" }),
+                };
+                let share =
+                    SecretScalar::from_bytes(&input.array("share")?).ok_or(Malformed::Value { field: "share" })?;
+                Ok(RevealedShare { dealer, role, salted: SaltedShare { share, salt: Box::new(input.array("salt")?) } })
+            })
+            .collect::<Result<_, _>>()?;
+        input.raw(64, "signature")?;
+        input.finish()?;
+        Ok(Self { context, index, shares })
+    }
+}
+
+#[cfg(test)]
+mod tests;

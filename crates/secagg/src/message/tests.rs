@@ -1,0 +1,243 @@
+use super::*;
+use ed25519_dalek::SigningKey;
+use proptest::prelude::*;
+
+const CONTEXT: ContextDigest = ContextDigest([7; 32]);
+
+fn key() -> SigningKey {
+    SigningKey::from_bytes(&[3; 32])
+}
+
+fn sealed(peer: u32) -> SealedShares {
+    let fill = u8::try_from(peer % 251).expect("small");
+    SealedShares {
+        peer,
+        commitments: ShareCommitments { root: [fill; 32], self_seed: [fill + 1; 32] },
+        sealed: vec![fill; PlainShares::SEALED_LEN],
+    }
+}
+
+/// A message of each type, with two items in each list.
+fn samples() -> [(&'static str, Vec<u8>, Vec<usize>); 9] {
+    let id = ParticipantId::new("participant-a").expect("a valid name");
+    let certificates = vec![1, 2, 3];
+    let advertisement =
+        AdvertiseKeys { context: CONTEXT, id, channel_key: [1; 32], mask_key: [2; 32], certificates }.encode(&key());
+    let roster = RosterAnnouncement {
+        context: CONTEXT,
+        index: 1,
+        leaves: vec![[4; 32], [5; 32], [6; 32]],
+        registrar_signature: [8; 64],
+        neighbours: vec![(0, advertisement.clone()), (2, vec![9])],
+    };
+    let shares = || vec![sealed(0), sealed(2)];
+    let share_keys = ShareKeys { context: CONTEXT, index: 1, self_seed_commitment: [9; 32], shares: shares() };
+    let delivered = DeliveredShares { context: CONTEXT, shares: shares() };
+    let masked = MaskedInput { context: CONTEXT, index: 1, dealers: [2; 32], len: 93, digest: [1; 32] };
+    let survivors = SurvivorSet::new(11, [0, 3, 10].into_iter());
+    let signatures = SignatureList { context: CONTEXT, signatures: vec![(0, [1; 64]), (2, [2; 64])] };
+    let salted = || SaltedShare {
+        share: SecretScalar::new(curve25519_dalek::scalar::Scalar::from(77u64)),
+        salt: Box::new([3; 32]),
+    };
+    let revealed = |dealer, role| RevealedShare { dealer, role, salted: salted() };
+    let unmasking =
+        Unmasking { context: CONTEXT, index: 1, shares: vec![revealed(0, Role::Root), revealed(2, Role::SelfSeed)] };
+    // With each, the places of its lengths and counts, computed by hand: a header has 36 bytes.
+    let first_sealed_lengths = |list: usize| vec![list, list + 4 + 68, list + 4 + 72, list + 4 + 220 + 68];
+    [
+        ("AdvertiseKeys", advertisement.clone(), vec![36, 36 + 4 + 13 + 64, 36 + 4 + 13 + 64 + 4]),
+        (
+            "Roster",
+            roster.encode(),
+            vec![40, 40 + 4 + 96 + 64, 40 + 4 + 96 + 64 + 8, 40 + 4 + 96 + 64 + 12 + advertisement.len() + 4],
+        ),
+        ("ShareKeys", share_keys.encode(&key()), first_sealed_lengths(72)),
+        ("DeliveredShares", delivered.encode(), first_sealed_lengths(36)),
+        ("MaskedInput", masked.encode(&key()), vec![]),
+        ("SurvivorList", SurvivorList { context: CONTEXT, survivors }.encode(), vec![36, 40]),
+        (
+            "ConsistencySignature",
+            ConsistencySignature { context: CONTEXT, index: 1, signature: [4; 64] }.encode(),
+            vec![],
+        ),
+        ("SignatureList", signatures.encode(), vec![36]),
+        ("Unmasking", unmasking.encode(&key()), vec![40]),
+    ]
+}
+
+/// Decodes as the type that the bytes say they are, and encodes again, without the signature of a participant's message.
+fn recode(bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
+    let mut kind = [0; 2];
+    kind.copy_from_slice(bytes.get(2..4).ok_or(Malformed::Truncated { field: "type" })?);
+    let unsigned = |mut bytes: Vec<u8>| {
+        bytes.truncate(bytes.len() - 64);
+        bytes
+    };
+    let key = key();
+    Ok(match u16::from_le_bytes(kind) {
+        kind::ADVERTISE_KEYS => unsigned(AdvertiseKeys::decode(bytes)?.encode(&key)),
+        kind::ROSTER => RosterAnnouncement::decode(bytes)?.encode(),
+        kind::SHARE_KEYS => unsigned(ShareKeys::decode(bytes)?.encode(&key)),
+        kind::DELIVERED_SHARES => DeliveredShares::decode(bytes)?.encode(),
+        kind::MASKED_INPUT => unsigned(MaskedInput::decode(bytes)?.encode(&key)),
+        kind::SURVIVOR_LIST => SurvivorList::decode(bytes)?.encode(),
+        kind::CONSISTENCY => ConsistencySignature::decode(bytes)?.encode(),
+        kind::SIGNATURES => SignatureList::decode(bytes)?.encode(),
+        kind::UNMASKING => unsigned(Unmasking::decode(bytes)?.encode(&key)),
+        got => return Err(Malformed::Type { got, expected: 0 }),
+    })
+}
+
+#[test]
+fn messages_are_read_as_they_were_written() {
+    for (name, bytes, _) in samples() {
+        let again = recode(&bytes).expect(name);
+        assert_eq!(again, bytes[..again.len()], "{name}");
+        assert!(bytes.len() - again.len() == 0 || bytes.len() - again.len() == 64, "{name}");
+    }
+}
+
+#[test]
+fn messages_end_where_they_end() {
+    for (name, bytes, _) in samples() {
+        for len in 0..bytes.len() {
+            let got = recode(&bytes[..len]);
+            assert!(matches!(got, Err(Malformed::Truncated { .. })), "{name}, {len} bytes: {got:?}");
+        }
+        let longer = [&bytes[..], &[0]].concat();
+        assert_eq!(recode(&longer), Err(Malformed::Trailing { extra: 1 }), "{name}");
+    }
+}
+
+/// Each length and count, one at a time, says too little, too much, or as much as it can.
+#[test]
+fn lengths_that_lie_are_refused() {
+    for (name, bytes, lengths) in samples() {
+        for at in lengths {
+            let mut field = [0; 4];
+            field.copy_from_slice(&bytes[at..at + 4]);
+            let truth = u32::from_le_bytes(field);
+            let lies = [0, truth.wrapping_sub(1), truth + 1, truth + 0x100, 0x0100_0000, 0x7fff_ffff, u32::MAX];
+            for lie in lies.into_iter().filter(|lie| *lie != truth) {
+                let mut lying = bytes.clone();
+                lying[at..at + 4].copy_from_slice(&lie.to_le_bytes());
+                // Ending in a roster of fewer places, the same bitmap is that of another roster; all else is refused.
+                let other_roster = name == "SurvivorList" && at == 36 && lie.div_ceil(8) == truth.div_ceil(8);
+                assert!(other_roster || recode(&lying).is_err(), "{name}, {lie} in place of {truth} at byte {at}");
+                if lie > 0x0010_0000 {
+                    let got = recode(&lying);
+                    assert!(matches!(got, Err(Malformed::TooLong { .. })), "{name}, {lie} at byte {at}: {got:?}");
+                }
+            }
+        }
+    }
+}
+
+/// A count within its maximum costs nothing while the items are not there.
+#[test]
+fn nothing_is_allocated_for_items_that_are_not_there() {
+    let mut list = begin(kind::SIGNATURES, &CONTEXT);
+    list.count(NEIGHBOURS_MAX);
+    assert_eq!(SignatureList::decode(&list.finish()), Err(Malformed::Truncated { field: "signatures" }));
+    let mut roster = begin(kind::ROSTER, &CONTEXT);
+    roster.u32(0).count(ROSTER_MAX).raw(&[0; 1_000]);
+    assert_eq!(RosterAnnouncement::decode(&roster.finish()), Err(Malformed::Truncated { field: "roster" }));
+}
+
+#[test]
+fn other_versions_and_types_are_named() {
+    for (name, bytes, _) in samples() {
+        let mut other = bytes.clone();
+        other[..2].copy_from_slice(&2u16.to_le_bytes());
+        assert_eq!(recode(&other), Err(Malformed::Version { got: 2, expected: 1 }), "{name}");
+    }
+    let [_, (_, roster, _), ..] = samples();
+    assert_eq!(AdvertiseKeys::decode(&roster), Err(Malformed::Type { got: 2, expected: 1 }));
+    assert_eq!(SurvivorList::decode(&roster).err(), Some(Malformed::Type { got: 2, expected: 6 }));
+}
+
+#[test]
+fn values_that_a_field_cannot_have() {
+    let [(_, advertisement, _), .., (_, unmasking, _)] = samples();
+    let mut bad_name = advertisement;
+    bad_name[40] = b'/';
+    assert_eq!(AdvertiseKeys::decode(&bad_name).err(), Some(Malformed::Value { field: "participant" }));
+    bad_name[40] = 0xff;
+    assert_eq!(AdvertiseKeys::decode(&bad_name).err(), Some(Malformed::Value { field: "participant" }));
+    let mut bad_role = unmasking.clone();
+    bad_role[48] = 2;
+    assert_eq!(Unmasking::decode(&bad_role).err(), Some(Malformed::Value { field: "role" }));
+    let mut bad_share = unmasking;
+    bad_share[49..81].fill(0xff);
+    assert_eq!(Unmasking::decode(&bad_share).err(), Some(Malformed::Value { field: "share" }));
+}
+
+#[test]
+fn survivor_sets() {
+    let set = SurvivorSet::new(11, [0, 3, 10].into_iter());
+    assert_eq!(set.bitmap, [0b0000_1001, 0b0000_0100]);
+    assert_eq!((set.len(), set.is_empty()), (3, false));
+    assert_eq!(set.iter().collect::<Vec<_>>(), [0, 3, 10]);
+    assert!(set.contains(10) && !set.contains(9) && !set.contains(11) && !set.contains(u32::MAX));
+    assert_eq!(format!("{set:?}"), "{0, 3, 10}");
+    assert_eq!(SurvivorSet::from_bitmap(11, &set.bitmap.clone()), Some(set));
+    // One encoding of a set: no unused bits, no bytes too few or too many.
+    assert_eq!(SurvivorSet::from_bitmap(11, &[9, 0b0000_1000]), None);
+    assert_eq!(SurvivorSet::from_bitmap(11, &[9]), None);
+    assert_eq!(SurvivorSet::from_bitmap(11, &[9, 4, 0]), None);
+    assert!(SurvivorSet::from_bitmap(8, &[0xff]).is_some_and(|all| all.len() == 8));
+    assert!(SurvivorSet::from_bitmap(0, &[]).is_some_and(|none| none.is_empty()));
+}
+
+/// Nothing that is signed for one purpose passes for another: statements begin with different labels.
+#[test]
+fn a_signature_has_one_meaning() {
+    let survivors = SurvivorSet::new(3, 0..3);
+    let root = [1; 32];
+    let statements = [
+        signed_bytes(&samples()[0].1),
+        roster_statement(&CONTEXT, 3, &root),
+        survivors_statement(&CONTEXT, &root, &survivors),
+    ];
+    for (at, statement) in statements.iter().enumerate() {
+        let signature = Signer::sign(&key(), statement);
+        for (other_at, other) in statements.iter().enumerate() {
+            assert_eq!(verify(&key().verifying_key(), other, &signature), at == other_at);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// Whatever comes, decoders answer; what they take has this one encoding.
+    #[test]
+    fn any_bytes(kind in 0u16..12, rest in proptest::collection::vec(any::<u8>(), 0..600)) {
+        let bytes = [&VERSION.to_le_bytes()[..], &kind.to_le_bytes(), &rest].concat();
+        if let Ok(again) = recode(&bytes) {
+            prop_assert_eq!(&again[..], &bytes[..again.len()]);
+        }
+    }
+
+    /// The same from bytes that nearly are a message.
+    #[test]
+    fn nearly_messages(
+        which in 0usize..9,
+        edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        cut in any::<prop::sample::Index>(),
+        whole: bool,
+    ) {
+        let (_, mut bytes, _) = samples()[which].clone();
+        for (at, value) in edits {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        if !whole {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        if let Ok(again) = recode(&bytes) {
+            prop_assert_eq!(&again[..], &bytes[..again.len()]);
+        }
+    }
+}

@@ -1,0 +1,651 @@
+//! The participant's side of one attempt: one type per state, each step takes the state by value and gives the next.
+//!
+//! ```text
+//! Participant::advertise -> AwaitingRoster -> AwaitingShares -> AwaitingSurvivors -> AwaitingSignatures -> Finished
+//!        AdvertiseKeys          ShareKeys        MaskedInput      ConsistencyCheck        Unmasking
+//! ```
+//! A caller stores the new state durably *before* it sends the message that came with it, and after a restart sends that
+//! same message again ([`Stored`]). So a participant never advertises twice, never shares one secret in two ways, never
+//! masks two inputs with one mask, never signs two survivor sets and never reveals both secrets of a neighbour.
+//!
+//! Whatever a coordinator says is checked before anything is computed from it. A [`Refusal`] ends the attempt for this
+//! participant; it names the evidence.
+
+#[cfg(feature = "test-util")]
+mod dangerous;
+mod stored;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod vectors;
+
+pub use stored::{RestoreError, Stored};
+
+use crate::canonical::Malformed;
+use crate::context::{Context, ContextDigest, ParticipantId};
+use crate::keys::{
+    ChannelSecret, Edge, MaskSecret, PlainShares, Role, Root, SaltedShare, SecretScalar, SelfSeed, has_small_order,
+};
+use crate::merkle::{self, Hash};
+use crate::message::{
+    AdvertiseKeys, CERTIFICATES_MAX, ConsistencySignature, DeliveredShares, MaskedInput, RevealedShare,
+    RosterAnnouncement, SealedShares, ShareKeys, SignatureList, Signer, Step, SurvivorList, SurvivorSet, Unmasking,
+    advertisement_digest, dealers_digest, roster_leaf, roster_statement, survivors_statement, verify, verify_message,
+};
+use crate::prg::{self, MaskKey, Sign};
+use crate::shamir::Polynomial;
+use crate::topology::{Graph, NoTopology, Topology};
+use ed25519_dalek::VerifyingKey;
+use rand_core::CryptoRng;
+use sha2::{Digest as _, Sha256};
+use sordino_codec::{RingVector, pack};
+use std::collections::BTreeMap;
+use zeroize::Zeroize;
+
+/// Whom a participant believes: its own trust anchors, never the coordinator's word.
+pub trait Trust {
+    /// The key in the certificate chain, if the chain leads to a trust anchor, is valid now, and names `id` as a
+    /// participant of this federation.
+    ///
+    /// # Errors
+    /// Why it is not believed, in a few words.
+    fn participant(&self, id: &ParticipantId, certificates: &[u8]) -> Result<VerifyingKey, String>;
+
+    /// The registrar's key, which admits principals.
+    fn registrar(&self) -> &VerifyingKey;
+}
+
+/// Why a participant takes no further part in an attempt. Each names the evidence.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Bytes that are no message of this step.
+    #[error("the coordinator's message for {step} cannot be read")]
+    Malformed {
+        /// The step.
+        step: Step,
+        /// What is wrong with it.
+        #[source]
+        source: Malformed,
+    },
+    /// A message of another round, attempt, policy or model.
+    #[error(
+        "the coordinator's message for {step} belongs to another context (federation, task, round, attempt, policy or model)"
+    )]
+    WrongContext {
+        /// The step.
+        step: Step,
+    },
+    /// The input is not a vector of this attempt.
+    #[error("the input has {len} values in {bits} bits, the attempt takes {expected_len} in {expected_bits}")]
+    WrongInput {
+        /// Values.
+        len: usize,
+        /// Ring.
+        bits: u8,
+        /// Values that belong there.
+        expected_len: u64,
+        /// Ring that belongs there.
+        expected_bits: u8,
+    },
+    /// Fewer participants than a sum may hold.
+    #[error("the roster has {n} participants, the policy asks for at least {min}")]
+    RosterTooSmall {
+        /// Participants.
+        n: u32,
+        /// The policy's minimum.
+        min: u32,
+    },
+    /// No graph stands the faults of the policy.
+    #[error("the roster allows no safe graph")]
+    NoTopology(#[from] NoTopology),
+    /// The roster does not hold what this participant advertised.
+    #[error("the roster does not hold this participant's own keys at place {index}")]
+    NotInRoster {
+        /// The claimed place.
+        index: u32,
+    },
+    /// The registrar did not sign this roster.
+    #[error("the registrar's signature of the roster of {n} participants is not valid")]
+    RosterSignature {
+        /// Participants.
+        n: u32,
+    },
+    /// Other neighbours than the graph has.
+    #[error("the neighbours that the coordinator names are not those of the graph")]
+    WrongNeighbours,
+    /// A neighbour's advertisement is not the one in the roster, or not signed by its certificate.
+    #[error("neighbour {id}: {why}")]
+    BadNeighbour {
+        /// The neighbour, or its place where it has no readable name.
+        id: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// Shares of somebody who is no neighbour, or twice of one.
+    #[error("the coordinator delivers shares of participant {dealer}, who is no neighbour or was delivered before")]
+    ForeignShares {
+        /// Its place in the roster.
+        dealer: u32,
+    },
+    /// Too few neighbours take part for the masks to hide anything.
+    #[error("{step}: {answering} neighbours take part, {threshold} are needed")]
+    TooFewNeighbours {
+        /// The step.
+        step: Step,
+        /// Neighbours that do.
+        answering: u32,
+        /// The threshold.
+        threshold: u32,
+    },
+    /// The sum would hold too few inputs.
+    #[error("the survivor list has {survivors} of {n} participants, the policy asks for at least {min}")]
+    TooFewSurvivors {
+        /// Survivors.
+        survivors: u32,
+        /// Roster.
+        n: u32,
+        /// The policy's minimum.
+        min: u32,
+    },
+    /// The list is of another roster.
+    #[error("the survivor list is over {got} participants, the roster has {n}")]
+    ForeignSurvivorList {
+        /// What the list covers.
+        got: u32,
+        /// The roster.
+        n: u32,
+    },
+    /// This participant was counted as a dropout: its input is not in the sum.
+    #[error("the survivor list counts this participant as a dropout")]
+    NotCounted,
+    /// A survivor that has shared no keys.
+    #[error("the survivor list names participant {index}, whose shares were never delivered")]
+    UnknownSurvivor {
+        /// Its place in the roster.
+        index: u32,
+    },
+    /// A signature of the survivor set that does not verify: somebody signed another set, or nobody did.
+    #[error("the signature of neighbour {signer} does not stand for the survivor list that was shown here")]
+    BadSignature {
+        /// The neighbour's place in the roster.
+        signer: u32,
+    },
+    /// A signature of somebody who is no surviving neighbour, or twice of one.
+    #[error(
+        "the signature of participant {signer} counts for nothing: it is no surviving neighbour or was counted before"
+    )]
+    ForeignSignature {
+        /// Its place in the roster.
+        signer: u32,
+    },
+}
+
+/// Who this participant is.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity<'a> {
+    /// Its name.
+    pub id: &'a ParticipantId,
+    /// Its certificate chain, leaf first, as neighbours' [`Trust`] reads it; at most [`CERTIFICATES_MAX`] bytes.
+    pub certificates: &'a [u8],
+}
+
+/// What every state knows.
+#[derive(Clone)]
+struct Session {
+    context: Context,
+    digest: ContextDigest,
+    id: ParticipantId,
+}
+
+impl Session {
+    fn check_context(&self, step: Step, got: &ContextDigest) -> Result<(), Refusal> {
+        if *got == self.digest { Ok(()) } else { Err(Refusal::WrongContext { step }) }
+    }
+}
+
+fn malformed(step: Step) -> impl FnOnce(Malformed) -> Refusal {
+    move |source| Refusal::Malformed { step, source }
+}
+
+/// A neighbour whose certificate and signature were checked.
+#[derive(Clone)]
+struct Neighbour {
+    id: ParticipantId,
+    key: VerifyingKey,
+    channel_key: [u8; 32],
+    mask_key: [u8; 32],
+    advertised: Hash,
+}
+
+/// This participant's place in a roster whose registrar and neighbours were checked.
+#[derive(Clone)]
+struct Place {
+    index: u32,
+    topology: Topology,
+    roster_root: Hash,
+    /// SHA-256 of this participant's own advertisement.
+    advertised: Hash,
+    neighbours: BTreeMap<u32, Neighbour>,
+}
+
+/// The input was encoded and fresh keys were advertised; the roster is awaited.
+pub struct AwaitingRoster {
+    session: Session,
+    input: RingVector,
+    root: Root,
+    channel: ChannelSecret,
+    sent: Vec<u8>,
+}
+
+/// Shares were sent; the neighbours' shares are awaited.
+pub struct AwaitingShares {
+    session: Session,
+    input: RingVector,
+    root: Root,
+    self_seed: SelfSeed,
+    channel: ChannelSecret,
+    place: Place,
+    sent: Vec<u8>,
+}
+
+/// The masked input was sent; the survivor list is awaited. Neither the input nor a secret of its own is left.
+pub struct AwaitingSurvivors {
+    session: Session,
+    place: Place,
+    /// Neighbours that shared keys, with the shares they gave, if those opened and matched their commitments.
+    held: BTreeMap<u32, Option<PlainShares>>,
+    sent: Vec<u8>,
+}
+
+/// A survivor set was signed; the neighbours' signatures are awaited. Of each neighbour one share is left: of the other
+/// secret there is nothing to reveal any more.
+pub struct AwaitingSignatures {
+    session: Session,
+    place: Place,
+    survivors: SurvivorSet,
+    reveal: BTreeMap<u32, (Role, SaltedShare)>,
+    sent: Vec<u8>,
+}
+
+/// One share for each neighbour was revealed. Nothing is left to do or to tell.
+pub struct Finished {
+    session: Session,
+    sent: Vec<u8>,
+}
+
+/// The masked input as it travels: the signed header, and the vector at b bits per value.
+pub struct MaskedUpload {
+    /// The `MaskedInput` message.
+    pub header: Vec<u8>,
+    /// `packed_len(vector_len, b)` bytes.
+    pub packed: Vec<u8>,
+}
+
+impl AwaitingRoster {
+    /// Begins an attempt with an encoded, clipped, rounded (and noised) input, and advertises fresh keys.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongInput`], [`Refusal::RosterTooSmall`] for a context that allows sums of fewer than 3 inputs.
+    ///
+    /// # Panics
+    /// If the certificate chain is longer than [`CERTIFICATES_MAX`]: it is the caller's own.
+    pub fn advertise(
+        context: Context,
+        identity: Identity<'_>,
+        input: RingVector,
+        signer: &impl Signer,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Self, Refusal> {
+        assert!(
+            identity.certificates.len() <= CERTIFICATES_MAX,
+            "the own certificate chain is longer than any peer takes"
+        );
+        if context.min_survivors < SURVIVORS_FLOOR {
+            return Err(Refusal::RosterTooSmall { n: context.min_survivors, min: SURVIVORS_FLOOR });
+        }
+        if input.len() as u64 != context.vector_len || input.bits() != context.bits {
+            return Err(Refusal::WrongInput {
+                len: input.len(),
+                bits: input.bits().get(),
+                expected_len: context.vector_len,
+                expected_bits: context.bits.get(),
+            });
+        }
+        let session = Session { digest: context.digest(), context, id: identity.id.clone() };
+        let root = Root(SecretScalar::random(rng));
+        let channel = ChannelSecret::random(rng);
+        let sent = AdvertiseKeys {
+            context: session.digest,
+            id: session.id.clone(),
+            channel_key: channel.public(),
+            mask_key: root.mask_secret(&session.digest).public(),
+            certificates: identity.certificates.to_vec(),
+        }
+        .encode(signer);
+        Ok(Self { session, input, root, channel, sent })
+    }
+
+    /// The advertisement, to be sent, and sent again after a restart.
+    #[must_use]
+    pub fn message(&self) -> &[u8] {
+        &self.sent
+    }
+
+    /// Checks the roster and every neighbour, and shares the root and a fresh self-mask seed among them.
+    ///
+    /// # Errors
+    /// [`Refusal`]: the roster is not one that this participant believes.
+    pub fn share_keys(
+        self,
+        announcement: &[u8],
+        trust: &impl Trust,
+        signer: &impl Signer,
+        rng: &mut impl CryptoRng,
+    ) -> Result<AwaitingShares, Refusal> {
+        let Self { session, input, root, channel, sent } = self;
+        let place = check_roster(&session, &sent, announcement, trust)?;
+        let self_seed = SelfSeed(SecretScalar::random(rng));
+
+        let t = place.topology.t;
+        let of_root = Polynomial::new(root.0.scalar(), t, rng);
+        let of_seed = Polynomial::new(self_seed.0.scalar(), t, rng);
+        let mut shares = Vec::with_capacity(place.neighbours.len());
+        for (&holder, neighbour) in &place.neighbours {
+            let plain = PlainShares {
+                root: SaltedShare::new(of_root.share(holder), rng),
+                self_seed: SaltedShare::new(of_seed.share(holder), rng),
+            };
+            let commitments = plain.commitments(&session.digest, &session.id, &neighbour.id);
+            let edge = Edge {
+                context: &session.digest,
+                sender: &session.id,
+                receiver: &neighbour.id,
+                advertised: [&place.advertised, &neighbour.advertised],
+                commitments: &commitments,
+            };
+            let sealed =
+                channel.seal(&edge, &neighbour.channel_key, &plain).ok_or_else(|| small_order(&neighbour.id))?;
+            shares.push(SealedShares { peer: holder, commitments, sealed });
+        }
+        let self_seed_commitment = self_seed.commitment(&session.digest, &session.id);
+        let sent =
+            ShareKeys { context: session.digest, index: place.index, self_seed_commitment, shares }.encode(signer);
+        Ok(AwaitingShares { session, input, root, self_seed, channel, place, sent })
+    }
+}
+
+fn small_order(id: &ParticipantId) -> Refusal {
+    Refusal::BadNeighbour { id: id.to_string(), why: "an advertised key has a small order".into() }
+}
+
+fn check_roster(session: &Session, own: &[u8], announcement: &[u8], trust: &impl Trust) -> Result<Place, Refusal> {
+    let step = Step::ShareKeys;
+    let roster = RosterAnnouncement::decode(announcement).map_err(malformed(step))?;
+    session.check_context(step, &roster.context)?;
+    // At most ROSTER_MAX, which the decoder has checked.
+    let n = u32::try_from(roster.leaves.len()).expect("the decoder bounds the roster");
+    let min = session.context.min_survivors;
+    if n < min {
+        return Err(Refusal::RosterTooSmall { n, min });
+    }
+    let index = roster.index;
+    let advertised = advertisement_digest(own);
+    if roster.leaves.get(index as usize) != Some(&roster_leaf(&session.id, &advertised)) {
+        return Err(Refusal::NotInRoster { index });
+    }
+    let roster_root = merkle::root(&roster.leaves);
+    let statement = roster_statement(&session.digest, n, &roster_root);
+    if !verify(trust.registrar(), &statement, &roster.registrar_signature) {
+        return Err(Refusal::RosterSignature { n });
+    }
+    let topology = Topology::derive(n, &session.context.faults)?;
+    let graph = Graph::new(topology, &session.digest, &roster_root);
+    if !roster.neighbours.iter().map(|(index, _)| *index).eq(graph.neighbours(index)) {
+        return Err(Refusal::WrongNeighbours);
+    }
+    let neighbours = roster
+        .neighbours
+        .iter()
+        .map(|(index, bytes)| Ok((*index, check_neighbour(session, &roster.leaves, *index, bytes, trust)?)))
+        .collect::<Result<BTreeMap<_, _>, Refusal>>()?;
+    Ok(Place { index, topology, roster_root, advertised, neighbours })
+}
+
+fn check_neighbour(
+    session: &Session,
+    leaves: &[Hash],
+    index: u32,
+    bytes: &[u8],
+    trust: &impl Trust,
+) -> Result<Neighbour, Refusal> {
+    let refuse = |id: String, why: &str| Refusal::BadNeighbour { id, why: why.to_owned() };
+    let decoded =
+        AdvertiseKeys::decode(bytes).map_err(|error| refuse(format!("at place {index}"), &error.to_string()))?;
+    let name = decoded.id.to_string();
+    let advertised = advertisement_digest(bytes);
+    if leaves.get(index as usize) != Some(&roster_leaf(&decoded.id, &advertised)) {
+        return Err(refuse(name, "its advertised keys are not those in the roster"));
+    }
+    if decoded.context != session.digest {
+        return Err(refuse(name, "it advertised for another context: it may have been given another model"));
+    }
+    let key = trust.participant(&decoded.id, &decoded.certificates).map_err(|why| refuse(name.clone(), &why))?;
+    if !verify_message(&key, bytes) {
+        return Err(refuse(name, "its certificate's key did not sign the advertised keys"));
+    }
+    let AdvertiseKeys { id, channel_key, mask_key, .. } = decoded;
+    if has_small_order(&channel_key) || has_small_order(&mask_key) {
+        return Err(small_order(&id));
+    }
+    Ok(Neighbour { id, key, channel_key, mask_key, advertised })
+}
+
+impl AwaitingShares {
+    /// The shares, to be sent, and sent again after a restart.
+    #[must_use]
+    pub fn message(&self) -> &[u8] {
+        &self.sent
+    }
+
+    /// Opens the neighbours' shares and masks the input with the self mask and one mask for each of them.
+    ///
+    /// A neighbour whose shares do not open or do not match its commitments is masked with all the same, and nothing of
+    /// it will be revealed: a bad dealer, or a coordinator that garbles shares, gains nothing and costs one share.
+    ///
+    /// The upload has to be durable, together with the new state, before its first byte leaves.
+    ///
+    /// # Errors
+    /// [`Refusal`]: foreign shares, or fewer neighbours with valid shares than the threshold.
+    pub fn mask_input(
+        self,
+        delivered: &[u8],
+        signer: &impl Signer,
+    ) -> Result<(AwaitingSurvivors, MaskedUpload), Refusal> {
+        let step = Step::MaskedInput;
+        let Self { session, mut input, root, self_seed, channel, place, .. } = self;
+        let delivered = DeliveredShares::decode(delivered).map_err(malformed(step))?;
+        session.check_context(step, &delivered.context)?;
+        let held = open_shares(&session, &place, &channel, &delivered)?;
+        let valid = held.values().flatten().count();
+        if valid < place.topology.t as usize {
+            let answering = u32::try_from(valid).expect("no more than neighbours");
+            return Err(Refusal::TooFewNeighbours { step, answering, threshold: place.topology.t });
+        }
+
+        let dealers: Vec<u32> = held.keys().copied().collect();
+        let masks = own_masks(&session, &place, &root.mask_secret(&session.digest), &self_seed, &dealers)?;
+        prg::apply(session.context.prg, &masks, &mut input);
+        let packed = pack(&input);
+        input.zeroize();
+        let header = MaskedInput {
+            context: session.digest,
+            index: place.index,
+            dealers: dealers_digest(&session.digest, &dealers),
+            len: packed.len() as u64,
+            digest: Sha256::digest(&packed).into(),
+        }
+        .encode(signer);
+        let sent = header.clone();
+        Ok((AwaitingSurvivors { session, place, held, sent }, MaskedUpload { header, packed }))
+    }
+}
+
+fn open_shares(
+    session: &Session,
+    place: &Place,
+    channel: &ChannelSecret,
+    delivered: &DeliveredShares,
+) -> Result<BTreeMap<u32, Option<PlainShares>>, Refusal> {
+    let mut held = BTreeMap::new();
+    let mut last = None;
+    for SealedShares { peer, commitments, sealed } in &delivered.shares {
+        let neighbour = place.neighbours.get(peer).filter(|_| Some(*peer) > last);
+        let neighbour = neighbour.ok_or(Refusal::ForeignShares { dealer: *peer })?;
+        last = Some(*peer);
+        let edge = Edge {
+            context: &session.digest,
+            sender: &neighbour.id,
+            receiver: &session.id,
+            advertised: [&neighbour.advertised, &place.advertised],
+            commitments,
+        };
+        let plain = channel
+            .open(&edge, &neighbour.channel_key, sealed)
+            .filter(|plain| plain.commitments(&session.digest, &neighbour.id, &session.id) == *commitments);
+        held.insert(*peer, plain);
+    }
+    Ok(held)
+}
+
+/// The self mask, and one mask for each neighbour that shared keys, whether its shares were good or not.
+fn own_masks(
+    session: &Session,
+    place: &Place,
+    secret: &MaskSecret,
+    self_seed: &SelfSeed,
+    dealers: &[u32],
+) -> Result<Vec<(MaskKey, Sign)>, Refusal> {
+    let mut masks = vec![(self_seed.mask(&session.digest, &session.id), Sign::Plus)];
+    for dealer in dealers {
+        let neighbour = &place.neighbours[dealer];
+        let mask = secret
+            .pair_mask(&session.digest, (place.index, &session.id), (*dealer, &neighbour.id, &neighbour.mask_key))
+            .ok_or_else(|| small_order(&neighbour.id))?;
+        masks.push(mask);
+    }
+    Ok(masks)
+}
+
+impl AwaitingSurvivors {
+    /// The upload's header, to be sent after the upload, and sent again after a restart.
+    #[must_use]
+    pub fn message(&self) -> &[u8] {
+        &self.sent
+    }
+
+    /// Checks the survivor list and signs it. From here on no other list can be signed.
+    ///
+    /// # Errors
+    /// [`Refusal`]: a list that this participant cannot stand for.
+    pub fn sign_survivors(self, list: &[u8], signer: &impl Signer) -> Result<AwaitingSignatures, Refusal> {
+        let step = Step::ConsistencyCheck;
+        let Self { session, place, mut held, .. } = self;
+        let SurvivorList { context, survivors } = SurvivorList::decode(list).map_err(malformed(step))?;
+        session.check_context(step, &context)?;
+        check_survivors(&session, &place, &held, &survivors)?;
+
+        let statement = survivors_statement(&session.digest, &place.roster_root, &survivors);
+        let signature = signer.sign(&statement);
+        let sent = ConsistencySignature { context: session.digest, index: place.index, signature }.encode();
+        // The decision is made here: of each neighbour only the share that may be revealed is kept.
+        let mut reveal = BTreeMap::new();
+        while let Some((dealer, shares)) = held.pop_first() {
+            let role = if survivors.contains(dealer) { Role::SelfSeed } else { Role::Root };
+            if let Some(shares) = shares {
+                reveal.insert(dealer, (role, shares.of_role(role).clone()));
+            }
+        }
+        Ok(AwaitingSignatures { session, place, survivors, reveal, sent })
+    }
+}
+
+fn check_survivors(
+    session: &Session,
+    place: &Place,
+    held: &BTreeMap<u32, Option<PlainShares>>,
+    survivors: &SurvivorSet,
+) -> Result<(), Refusal> {
+    let n = place.topology.n;
+    if survivors.roster_len() != n {
+        return Err(Refusal::ForeignSurvivorList { got: survivors.roster_len(), n });
+    }
+    let min = session.context.min_survivors;
+    if survivors.len() < min {
+        return Err(Refusal::TooFewSurvivors { survivors: survivors.len(), n, min });
+    }
+    if !survivors.contains(place.index) {
+        return Err(Refusal::NotCounted);
+    }
+    let surviving = || place.neighbours.keys().filter(|&&neighbour| survivors.contains(neighbour));
+    if let Some(&index) = surviving().find(|neighbour| !held.contains_key(neighbour)) {
+        return Err(Refusal::UnknownSurvivor { index });
+    }
+    let answering = u32::try_from(surviving().count()).expect("no more than neighbours");
+    let threshold = place.topology.t;
+    if answering < threshold {
+        return Err(Refusal::TooFewNeighbours { step: Step::ConsistencyCheck, answering, threshold });
+    }
+    Ok(())
+}
+
+impl AwaitingSignatures {
+    /// The signature, to be sent, and sent again after a restart.
+    #[must_use]
+    pub fn message(&self) -> &[u8] {
+        &self.sent
+    }
+
+    /// Checks that a threshold of its own neighbours signed the same set, and reveals one share for each neighbour.
+    ///
+    /// # Errors
+    /// [`Refusal`]: too few of them did, or a signature is not what it is said to be.
+    pub fn reveal(self, signatures: &[u8], signer: &impl Signer) -> Result<Finished, Refusal> {
+        let step = Step::Unmasking;
+        let Self { session, place, survivors, reveal, .. } = self;
+        let list = SignatureList::decode(signatures).map_err(malformed(step))?;
+        session.check_context(step, &list.context)?;
+        let statement = survivors_statement(&session.digest, &place.roster_root, &survivors);
+        let mut last = None;
+        for (signer, signature) in &list.signatures {
+            let foreign = Refusal::ForeignSignature { signer: *signer };
+            let neighbour =
+                place.neighbours.get(signer).filter(|_| survivors.contains(*signer) && Some(*signer) > last);
+            let Some(neighbour) = neighbour else { return Err(foreign) };
+            if !verify(&neighbour.key, &statement, signature) {
+                return Err(Refusal::BadSignature { signer: *signer });
+            }
+            last = Some(*signer);
+        }
+        let answering = u32::try_from(list.signatures.len()).expect("the decoder bounds the list");
+        let threshold = place.topology.t;
+        if answering < threshold {
+            return Err(Refusal::TooFewNeighbours { step, answering, threshold });
+        }
+        let shares =
+            reveal.into_iter().map(|(dealer, (role, salted))| RevealedShare { dealer, role, salted }).collect();
+        let sent = Unmasking { context: session.digest, index: place.index, shares }.encode(signer);
+        Ok(Finished { session, sent })
+    }
+}
+
+impl Finished {
+    /// The revealed shares, to be sent, and sent again after a restart.
+    #[must_use]
+    pub fn message(&self) -> &[u8] {
+        &self.sent
+    }
+}
+
+/// Two would learn each other's input from their sum.
+const SURVIVORS_FLOOR: u32 = 3;

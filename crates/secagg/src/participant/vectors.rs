@@ -1,0 +1,270 @@
+//! Known answers: one whole attempt from a fixed seed, with its secrets, in `tests/vectors/protocol-v1.json`. The
+//! messages of version 1 do not change; what does needs another version. `tests/second_implementation.rs` lets a program
+//! in another language compute the same attempt from the same secrets.
+//!
+//! Written anew by the test below with `SORDINO_WRITE_VECTORS=1` in its environment.
+
+use super::*;
+use crate::context::{Faults, Prg};
+use crate::coordinator::{Coordinator, Outgoing, PayloadHasher, Setup, Timing};
+use ed25519_dalek::SigningKey;
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng as _, SeedableRng as _};
+use serde_json::{Value, json};
+use sordino_codec::RingBits;
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/protocol-v1.json");
+
+/// Certificates are bare keys here: what a deployment encodes is opaque to the protocol.
+struct BareKeys {
+    registrar: VerifyingKey,
+}
+
+impl Trust for BareKeys {
+    fn participant(&self, _: &ParticipantId, certificates: &[u8]) -> Result<VerifyingKey, String> {
+        let key = certificates.try_into().map_err(|_| "not 32 bytes")?;
+        VerifyingKey::from_bytes(key).map_err(|_| "no key".into())
+    }
+
+    fn registrar(&self) -> &VerifyingKey {
+        &self.registrar
+    }
+}
+
+fn context() -> Context {
+    Context {
+        federation: "vectors.example".into(),
+        task: "known-answers".into(),
+        round: 3,
+        attempt: 2,
+        nonce: [0x11; 32],
+        policy: [0x22; 32],
+        model: [0x33; 32],
+        vector_len: 21,
+        bits: RingBits::new(19).expect("a ring"),
+        prg: Prg::Aes256Ctr,
+        min_survivors: 3,
+        faults: Faults { corrupt: 0, max_dropout_fraction: 0.25 },
+    }
+}
+
+struct Party {
+    id: ParticipantId,
+    key: SigningKey,
+    input: Vec<i64>,
+    known: serde_json::Map<String, Value>,
+}
+
+impl Party {
+    fn note(&mut self, name: &str, value: impl Into<Value>) {
+        self.known.insert(name.into(), value.into());
+    }
+}
+
+fn mask_json(mask: &MaskKey) -> Value {
+    json!({ "key": hex::encode(&mask.key[..]), "counter": hex::encode(mask.counter) })
+}
+
+/// Four participants, the last of which falls silent after `ShareKeys`.
+fn attempt(context: &Context) -> Value {
+    let mut rng = ChaCha20Rng::from_seed([0x42; 32]);
+    let mut seed = || {
+        let mut seed = [0; 32];
+        rng.fill_bytes(&mut seed);
+        SigningKey::from_bytes(&seed)
+    };
+    let registrar = seed();
+    let mut parties: Vec<Party> = (0..4i64)
+        .map(|at| Party {
+            id: ParticipantId::new(&format!("participant-{at}")).expect("a valid name"),
+            key: seed(),
+            input: (0..21).map(|i| (at + 1) * (i * i * 97 - 20_000)).collect(),
+            known: serde_json::Map::new(),
+        })
+        .collect();
+    let trust = BareKeys { registrar: registrar.verifying_key() };
+    let cohort = parties.iter().map(|party| (party.id.clone(), party.key.verifying_key())).collect();
+    let timing = Timing { advertise: 1, step: 1, grace: 1, attempt: 1 };
+    let mut coordinator = Coordinator::new(Setup { context: context.clone(), cohort, quorum: 4, timing }, 0);
+    let mut sum = coordinator.new_sum();
+    let opening = |coordinator: &Coordinator, step, to: &ParticipantId| match coordinator.outgoing(step, to) {
+        Outgoing::Message(bytes) => bytes,
+        other => unreachable!("{other:?}"),
+    };
+
+    let mut awaiting_roster = Vec::new();
+    for party in &mut parties {
+        let certificates = party.key.verifying_key().to_bytes();
+        let identity = Identity { id: &party.id, certificates: &certificates };
+        let input = RingVector::from_centered(&party.input, context.bits).expect("in the ring");
+        let state = AwaitingRoster::advertise(context.clone(), identity, input, &party.key, &mut rng).expect("valid");
+        let mask_secret = state.root.mask_secret(&state.session.digest);
+        coordinator.message(Step::AdvertiseKeys, &party.id, state.message(), 0).expect("honest");
+        party.known = json!({
+            "id": party.id.as_str(),
+            "signing_seed": hex::encode(party.key.to_bytes()),
+            "input": party.input,
+            "root": hex::encode(state.root.0.bytes()),
+            "channel_secret": hex::encode(state.channel.bytes()),
+            "channel_key": hex::encode(state.channel.public()),
+            "mask_key": hex::encode(mask_secret.public()),
+            "advertise_keys": hex::encode(state.message()),
+        })
+        .as_object()
+        .cloned()
+        .expect("an object");
+        awaiting_roster.push(state);
+    }
+    coordinator = coordinator.close(0).expect("everybody answered");
+    let (statement, _) = coordinator.roster_to_sign().expect("a roster");
+    coordinator = coordinator.roster_signed(Signer::sign(&registrar, &statement), 0);
+
+    let mut awaiting_shares = Vec::new();
+    for (party, state) in parties.iter_mut().zip(awaiting_roster) {
+        let roster = opening(&coordinator, Step::ShareKeys, &party.id);
+        let state = state.share_keys(&roster, &trust, &party.key, &mut rng).expect("an honest coordinator");
+        party.note("roster", hex::encode(&roster));
+        party.note("self_seed", hex::encode(state.self_seed.0.bytes()));
+        party.note("share_keys", hex::encode(state.message()));
+        party.note("self_mask", mask_json(&state.self_seed.mask(&state.session.digest, &party.id)));
+        let secret = state.root.mask_secret(&state.session.digest);
+        let place = &state.place;
+        let pair_masks: Vec<Value> = place
+            .neighbours
+            .iter()
+            .map(|(&index, peer)| {
+                let peer = (index, &peer.id, &peer.mask_key);
+                let own = (place.index, &party.id);
+                let (mask, sign) = secret.pair_mask(&state.session.digest, own, peer).expect("honest keys");
+                let mut json = mask_json(&mask);
+                json["peer"] = index.into();
+                json["sign"] = if sign == Sign::Plus { "+" } else { "-" }.into();
+                json
+            })
+            .collect();
+        party.note("pair_masks", pair_masks);
+        awaiting_shares.push(state);
+    }
+    let roster_root = hex::encode(awaiting_shares[0].place.roster_root);
+    let topology = awaiting_shares[0].place.topology;
+    for (party, state) in parties.iter().zip(&awaiting_shares) {
+        coordinator.message(Step::ShareKeys, &party.id, state.message(), 0).expect("honest");
+    }
+    coordinator = coordinator.close(0).expect("everybody answered");
+
+    let mut awaiting_survivors = Vec::new();
+    for (party, state) in parties.iter_mut().zip(awaiting_shares).take(3) {
+        let delivered = opening(&coordinator, Step::MaskedInput, &party.id);
+        let (state, upload) = state.mask_input(&delivered, &party.key).expect("an honest coordinator");
+        let mut hasher = PayloadHasher::new();
+        hasher.update(&upload.packed);
+        coordinator.input(&party.id, &upload.header, &hasher.finish(), 0).expect("honest");
+        let mut adder = sum.begin(&party.id).expect("once");
+        adder.push(&upload.packed).expect("of the right length");
+        adder.finish().expect("of the right length");
+        party.note("delivered_shares", hex::encode(&delivered));
+        party.note("masked_input", hex::encode(&upload.header));
+        party.note("packed", hex::encode(&upload.packed));
+        awaiting_survivors.push(state);
+    }
+    coordinator = coordinator.close(0).expect("three of four");
+
+    let mut awaiting_signatures = Vec::new();
+    for (party, state) in parties.iter_mut().zip(awaiting_survivors) {
+        let list = opening(&coordinator, Step::ConsistencyCheck, &party.id);
+        let state = state.sign_survivors(&list, &party.key).expect("an honest coordinator");
+        coordinator.message(Step::ConsistencyCheck, &party.id, state.message(), 0).expect("honest");
+        party.note("survivor_list", hex::encode(&list));
+        party.note("consistency_signature", hex::encode(state.message()));
+        awaiting_signatures.push(state);
+    }
+    coordinator = coordinator.close(0).expect("three survivors");
+
+    for (party, state) in parties.iter_mut().zip(awaiting_signatures) {
+        let list = opening(&coordinator, Step::Unmasking, &party.id);
+        let state = state.reveal(&list, &party.key).expect("an honest coordinator");
+        coordinator.message(Step::Unmasking, &party.id, state.message(), 0).expect("honest");
+        party.note("signature_list", hex::encode(&list));
+        party.note("unmasking", hex::encode(state.message()));
+    }
+    coordinator = coordinator.close(0).expect("three survivors");
+    let sum: Vec<i64> = coordinator.open(sum).expect("a sum").iter_centered().collect();
+    let plain: Vec<i64> = (0..21).map(|at| parties[..3].iter().map(|party| party.input[at]).sum()).collect();
+    assert_eq!(sum, plain);
+
+    json!({
+        "context": {
+            "federation": context.federation,
+            "task": context.task,
+            "round": context.round,
+            "attempt": context.attempt,
+            "nonce": hex::encode(context.nonce),
+            "policy": hex::encode(context.policy),
+            "model": hex::encode(context.model),
+            "vector_len": context.vector_len,
+            "bits": context.bits.get(),
+            "prg": match context.prg { Prg::Aes256Ctr => "AES-256-CTR", Prg::Aes128Ctr => "AES-128-CTR" },
+            "min_survivors": context.min_survivors,
+            "corrupt": context.faults.corrupt,
+            "max_dropout_fraction": context.faults.max_dropout_fraction,
+        },
+        "context_digest": hex::encode(context.digest().as_bytes()),
+        "registrar_key": hex::encode(registrar.verifying_key().to_bytes()),
+        "roster_root": roster_root,
+        "k": topology.k,
+        "t": topology.t,
+        "participants": parties.into_iter().map(|party| Value::Object(party.known)).collect::<Vec<_>>(),
+        "sum": sum,
+    })
+}
+
+/// k, t and the neighbours of the first participants in rosters for which the graph is not complete.
+fn graphs() -> Value {
+    let digest = context().digest();
+    let root = merkle::leaf(b"a roster");
+    let cases = [(40, 0, 0.025), (100, 2, 0.02), (200, 5, 0.1), (1_000, 10, 0.05), (10, 0, 0.0)];
+    cases
+        .into_iter()
+        .map(|(n, corrupt, max_dropout_fraction)| {
+            let faults = crate::Faults { corrupt, max_dropout_fraction };
+            let topology = Topology::derive(n, &faults).expect("allowed");
+            let graph = Graph::new(topology, &digest, &root);
+            json!({
+                "roster_root": hex::encode(root),
+                "n": n,
+                "corrupt": corrupt,
+                "max_dropout_fraction": max_dropout_fraction,
+                "k": topology.k,
+                "t": topology.t,
+                "neighbours": (0..3).map(|index| graph.neighbours(index)).collect::<Vec<_>>(),
+            })
+        })
+        .collect()
+}
+
+#[test]
+fn known_answers() {
+    let narrow = context();
+    let wide = Context { bits: RingBits::new(45).expect("a ring"), prg: Prg::Aes128Ctr, attempt: 3, ..context() };
+    let today = json!({
+        "about": "Attempts of sordino/secagg version 1 from a fixed seed, with every secret: see docs/protocol.md. Byte strings are hexadecimal.",
+        "attempts": [attempt(&narrow), attempt(&wide)],
+        "graphs": graphs(),
+    });
+    if std::env::var_os("SORDINO_WRITE_VECTORS").is_some() {
+        let text = serde_json::to_string_pretty(&today).expect("JSON") + "\n";
+        std::fs::write(FILE, text).expect("the vectors are written");
+    }
+    let committed = std::fs::read_to_string(FILE).expect("the vectors are there");
+    let committed: Value = serde_json::from_str(&committed).expect("JSON");
+    for (which, (got, want)) in parts(&today).iter().zip(parts(&committed)).enumerate() {
+        assert_eq!(*got, want, "part {which}");
+    }
+    assert_eq!(today, committed);
+}
+
+/// One participant or graph at a time, so that a difference is readable.
+fn parts(vectors: &Value) -> Vec<Value> {
+    let attempts = vectors["attempts"].as_array().expect("attempts").iter();
+    attempts.flat_map(|attempt| attempt["participants"].as_array().expect("participants").clone()).collect()
+}

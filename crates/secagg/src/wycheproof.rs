@@ -1,0 +1,138 @@
+//! Vectors of Project Wycheproof against the functions that the protocol really calls, invalid cases included.
+//! Origin and licence: `tests/vectors/wycheproof/README.md`.
+
+use crate::keys::{ChannelSecret, Edge, PlainShares, SaltedShare, has_small_order};
+use crate::message::verify;
+use crate::{ContextDigest, ParticipantId};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use curve25519_dalek::scalar::Scalar;
+use ed25519_dalek::VerifyingKey;
+use hkdf::Hkdf;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng as _;
+use serde_json::Value;
+use sha2::Sha256;
+use x25519_dalek::{PublicKey, StaticSecret};
+
+/// Each test with its group, and the number of tests that the file says it has.
+fn tests(file: &str) -> (Vec<(Value, Value)>, usize) {
+    let file: Value = serde_json::from_str(file).expect("JSON");
+    let groups = file["testGroups"].as_array().expect("groups");
+    let tests = groups.iter().flat_map(|group| {
+        let mut header = group.clone();
+        header.as_object_mut().expect("a group").remove("tests");
+        let tests = group["tests"].as_array().expect("tests").clone();
+        tests.into_iter().map(move |test| (header.clone(), test))
+    });
+    let count = usize::try_from(file["numberOfTests"].as_u64().expect("a number")).expect("small");
+    (tests.collect(), count)
+}
+
+fn bytes(value: &Value) -> Vec<u8> {
+    hex::decode(value.as_str().expect("text")).expect("hex")
+}
+
+fn array<const N: usize>(value: &Value) -> [u8; N] {
+    bytes(value).try_into().expect("of the right length")
+}
+
+fn has_flag(test: &Value, flag: &str) -> bool {
+    test["flags"].as_array().expect("flags").iter().any(|got| got == flag)
+}
+
+#[test]
+fn x25519() {
+    let (tests, count) = tests(include_str!("../tests/vectors/wycheproof/x25519_test.json"));
+    assert_eq!(tests.len(), count);
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let name = ParticipantId::new("wycheproof").expect("a valid name");
+    let context = ContextDigest([0; 32]);
+    let mut salted = || SaltedShare::new(Scalar::ONE, &mut rng);
+    let shares = PlainShares { root: salted(), self_seed: salted() };
+    let commitments = shares.commitments(&context, &name, &name);
+    let hash = [0; 32];
+    let edge = Edge {
+        context: &context,
+        sender: &name,
+        receiver: &name,
+        advertised: [&hash, &hash],
+        commitments: &commitments,
+    };
+    let mut refused = 0;
+    for (_, test) in &tests {
+        let id = &test["tcId"];
+        let (public, private): ([u8; 32], [u8; 32]) = (array(&test["public"]), array(&test["private"]));
+        let shared = StaticSecret::from(private).diffie_hellman(&PublicKey::from(public));
+        assert_eq!(shared.as_bytes()[..], bytes(&test["shared"]), "test {id}");
+        let weak = has_flag(test, "ZeroSharedSecret");
+        assert_eq!(shared.was_contributory(), !weak, "test {id}");
+        assert_eq!(has_small_order(&public), weak, "test {id}");
+        // What we make of it: nothing is sealed with a secret that everybody knows.
+        let sealed = ChannelSecret::from_bytes(private).seal(&edge, &public, &shares);
+        assert_eq!(sealed.is_none(), weak, "test {id}");
+        refused += usize::from(weak);
+    }
+    assert_eq!(refused, 31);
+}
+
+#[test]
+fn ed25519_strict() {
+    let (tests, count) = tests(include_str!("../tests/vectors/wycheproof/ed25519_test.json"));
+    assert_eq!(tests.len(), count);
+    let mut valid = 0;
+    for (group, test) in &tests {
+        let key = VerifyingKey::from_bytes(&array(&group["publicKey"]["pk"])).expect("the keys are points");
+        // A signature of another length is no field of any message.
+        let good = bytes(&test["sig"])
+            .try_into()
+            .is_ok_and(|signature: [u8; 64]| verify(&key, &bytes(&test["msg"]), &signature));
+        assert_eq!(good, test["result"] == "valid", "test {}", test["tcId"]);
+        valid += usize::from(good);
+    }
+    assert_eq!(valid, 88);
+}
+
+#[test]
+fn aes_256_gcm() {
+    let (tests, count) = tests(include_str!("../tests/vectors/wycheproof/aes_gcm_test.json"));
+    assert_eq!(tests.len(), count);
+    let ours = |group: &Value| group["keySize"] == 256 && group["ivSize"] == 96 && group["tagSize"] == 128;
+    let mut checked = 0;
+    for (_, test) in tests.iter().filter(|(group, _)| ours(group)) {
+        let id = &test["tcId"];
+        let key = || LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &bytes(&test["key"])).expect("32 bytes"));
+        let nonce = || Nonce::try_assume_unique_for_key(&bytes(&test["iv"])).expect("12 bytes");
+        let aad = || Aad::from(bytes(&test["aad"]));
+        let plain = bytes(&test["msg"]);
+        let sealed = [bytes(&test["ct"]), bytes(&test["tag"])].concat();
+        let mut buffer = sealed.clone();
+        let opened = key().open_in_place(nonce(), aad(), &mut buffer).ok().map(|plain| plain.to_vec());
+        if test["result"] == "valid" {
+            assert_eq!(opened.as_ref(), Some(&plain), "test {id}");
+            let mut buffer = plain;
+            key().seal_in_place_append_tag(nonce(), aad(), &mut buffer).expect("short");
+            assert_eq!(buffer, sealed, "test {id}");
+        } else {
+            assert_eq!(opened, None, "test {id}");
+        }
+        checked += 1;
+    }
+    assert!(checked >= 60, "{checked} tests of our sizes");
+}
+
+#[test]
+fn hkdf_sha256() {
+    let (tests, count) = tests(include_str!("../tests/vectors/wycheproof/hkdf_sha256_test.json"));
+    assert_eq!(tests.len(), count);
+    for (_, test) in &tests {
+        let size = usize::try_from(test["size"].as_u64().expect("a size")).expect("small");
+        let mut okm = vec![0; size];
+        let expanded = Hkdf::<Sha256>::new(Some(&bytes(&test["salt"])), &bytes(&test["ikm"]))
+            .expand(&bytes(&test["info"]), &mut okm)
+            .is_ok();
+        assert_eq!(expanded, test["result"] == "valid", "test {}", test["tcId"]);
+        if expanded {
+            assert_eq!(okm, bytes(&test["okm"]), "test {}", test["tcId"]);
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! A cohort in one process, without a network: participants with certificates, a registrar and an honest coordinator.
+//! Every test file uses a part of it.
+#![allow(dead_code, reason = "each test file is a program of its own and uses a part")]
+
+pub(crate) mod forge;
+
+use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng as _, SeedableRng as _};
+use sordino_codec::{RingBits, RingVector};
+use sordino_secagg::coordinator::{
+    Abort, Coordinator, Millis, Outgoing, PayloadHasher, Receipt, Rejection, RunningSum, Setup, Timing,
+};
+use sordino_secagg::participant::{AwaitingRoster, Identity, Refusal, Stored, Trust};
+use sordino_secagg::{Context, Faults, ParticipantId, Prg, Step};
+use std::collections::BTreeMap;
+
+/// A certificate: the participant's key, and the authority's signature of its name and key.
+pub(crate) fn certify(authority: &SigningKey, id: &ParticipantId, key: &VerifyingKey) -> Vec<u8> {
+    let signature = authority.sign(&[id.as_str().as_bytes(), key.as_bytes()].concat()).to_bytes();
+    [&key.as_bytes()[..], &signature[..]].concat()
+}
+
+/// What every participant believes.
+pub(crate) struct Anchors {
+    pub(crate) authority: VerifyingKey,
+    pub(crate) registrar: VerifyingKey,
+}
+
+impl Trust for Anchors {
+    fn participant(&self, id: &ParticipantId, certificates: &[u8]) -> Result<VerifyingKey, String> {
+        let (key, signature) = certificates.split_first_chunk::<32>().ok_or("the certificate is too short")?;
+        let signature =
+            ed25519_dalek::Signature::from_slice(signature).map_err(|_| "the certificate has no signature")?;
+        let statement = [id.as_str().as_bytes(), &key[..]].concat();
+        self.authority
+            .verify_strict(&statement, &signature)
+            .map_err(|_| "the authority did not sign the certificate")?;
+        VerifyingKey::from_bytes(key).map_err(|_| "the certificate holds no key".into())
+    }
+
+    fn registrar(&self) -> &VerifyingKey {
+        &self.registrar
+    }
+}
+
+pub(crate) struct Party {
+    pub(crate) id: ParticipantId,
+    pub(crate) key: SigningKey,
+    pub(crate) certificates: Vec<u8>,
+    pub(crate) input: Vec<i64>,
+    pub(crate) state: Option<Stored>,
+    /// The packed masked input, once there is one.
+    pub(crate) upload: Vec<u8>,
+}
+
+impl Party {
+    pub(crate) fn state(&self) -> &Stored {
+        self.state.as_ref().expect("the participant has advertised and refused nothing")
+    }
+
+    pub(crate) fn message(&self) -> Vec<u8> {
+        self.state().message().to_vec()
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) context: Context,
+    pub(crate) authority: SigningKey,
+    pub(crate) registrar: SigningKey,
+    pub(crate) anchors: Anchors,
+    /// In the order of their names, which is that of the roster where all advertise.
+    pub(crate) parties: Vec<Party>,
+    coordinator: Option<Coordinator>,
+    sum: Option<RunningSum>,
+    rng: ChaCha20Rng,
+}
+
+/// An attempt on 37 values of 20 bits: neither fills its last cipher block or byte.
+pub(crate) fn context(faults: Faults) -> Context {
+    Context {
+        federation: "example.org".into(),
+        task: "digits".into(),
+        round: 7,
+        attempt: 1,
+        nonce: [9; 32],
+        policy: [1; 32],
+        model: [2; 32],
+        vector_len: 37,
+        bits: bits(20),
+        prg: Prg::Aes256Ctr,
+        min_survivors: 3,
+        faults,
+    }
+}
+
+pub(crate) fn bits(bits: u8) -> RingBits {
+    RingBits::new(bits).expect("a ring of the test")
+}
+
+/// One of five may fall silent: a complete graph with k = 4 and t = 3.
+pub(crate) const ONE_OF_FIVE: Faults = Faults { corrupt: 0, max_dropout_fraction: 0.2 };
+/// Nobody may: a ring, where everybody has two neighbours and needs both.
+pub(crate) const NOBODY: Faults = Faults { corrupt: 0, max_dropout_fraction: 0.0 };
+
+const TIMING: Timing = Timing { advertise: 1_000, step: 100, grace: 10, attempt: 10_000 };
+
+impl World {
+    pub(crate) fn new(context: Context, n: usize, seed: u64) -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let authority = signing_key(&mut rng);
+        let registrar = signing_key(&mut rng);
+        let anchors = Anchors { authority: authority.verifying_key(), registrar: registrar.verifying_key() };
+        // A sum of all inputs stays inside the ring.
+        let max = context.bits.centered_max() / i64::try_from(n).expect("a small cohort");
+        let parties: Vec<Party> = (0..n)
+            .map(|at| {
+                let id = ParticipantId::new(&format!("participant-{at:03}")).expect("a valid name");
+                let key = signing_key(&mut rng);
+                let certificates = certify(&authority, &id, &key.verifying_key());
+                let value = |_| (rng.next_u64() % (2 * max.unsigned_abs() + 1)).cast_signed().wrapping_sub(max);
+                let input = (0..context.vector_len).map(value).collect();
+                Party { id, key, certificates, input, state: None, upload: Vec::new() }
+            })
+            .collect();
+        let cohort = parties.iter().map(|party| (party.id.clone(), party.key.verifying_key())).collect();
+        let coordinator = Coordinator::new(setup(&context, cohort), 0);
+        let sum = Some(coordinator.new_sum());
+        Self { context, authority, registrar, anchors, parties, coordinator: Some(coordinator), sum, rng }
+    }
+
+    /// The same people in another attempt.
+    pub(crate) fn again(&self, context: Context, seed: u64) -> Self {
+        let mut next = Self::new(context, self.parties.len(), seed);
+        next.authority = self.authority.clone();
+        next.registrar = self.registrar.clone();
+        next.anchors = Anchors { authority: self.anchors.authority, registrar: self.anchors.registrar };
+        for (party, before) in next.parties.iter_mut().zip(&self.parties) {
+            party.key = before.key.clone();
+            party.certificates.clone_from(&before.certificates);
+        }
+        let cohort = self.parties.iter().map(|party| (party.id.clone(), party.key.verifying_key())).collect();
+        next.coordinator = Some(Coordinator::new(setup(&next.context, cohort), 0));
+        next
+    }
+
+    /// A whole cohort up to the point where `step` is open and nobody has answered in it.
+    pub(crate) fn at(step: Step, context: Context, n: usize, seed: u64) -> Self {
+        let mut world = Self::new(context, n, seed);
+        world.play_until(step);
+        world
+    }
+
+    pub(crate) fn play_until(&mut self, step: Step) {
+        let everybody: Vec<usize> = (0..self.parties.len()).collect();
+        for before in Step::ALL.into_iter().take_while(|before| *before < step) {
+            self.play(before, &everybody);
+            self.close().expect("everybody answered");
+        }
+    }
+
+    pub(crate) fn coordinator(&self) -> &Coordinator {
+        self.coordinator.as_ref().expect("the attempt is not over")
+    }
+
+    pub(crate) fn coordinator_mut(&mut self) -> &mut Coordinator {
+        self.coordinator.as_mut().expect("the attempt is not over")
+    }
+
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        *self.context.digest().as_bytes()
+    }
+
+    /// Encodes the input and makes the participant's advertisement, in a context of its own.
+    pub(crate) fn advertise_in(&mut self, at: usize, context: Context) {
+        let party = &mut self.parties[at];
+        let input = RingVector::from_centered(&party.input, context.bits).expect("inputs fit the ring");
+        let identity = Identity { id: &party.id, certificates: &party.certificates };
+        let state =
+            AwaitingRoster::advertise(context, identity, input, &party.key, &mut self.rng).expect("a valid input");
+        party.state = Some(Stored::AwaitingRoster(state));
+    }
+
+    /// What the coordinator has for the participant in `step`.
+    pub(crate) fn opening(&self, step: Step, at: usize) -> Vec<u8> {
+        match self.coordinator().outgoing(step, &self.parties[at].id) {
+            Outgoing::Message(bytes) => bytes,
+            other => unreachable!("participant {at} gets {other:?} in {step}"),
+        }
+    }
+
+    /// Gives an opening, true or forged, to a copy of the participant that was restored from its stored bytes.
+    pub(crate) fn answer_restored(&mut self, at: usize, opening: &[u8]) -> Result<Stored, Refusal> {
+        let state = self.restored(at);
+        let party = &self.parties[at];
+        answer(state, opening, &party.key, &self.anchors, &mut self.rng).map(|(state, _)| state)
+    }
+
+    /// Gives an opening to the participant itself; after a refusal it takes no further part.
+    pub(crate) fn answer(&mut self, at: usize, opening: &[u8]) -> Result<(), Refusal> {
+        let party = &mut self.parties[at];
+        let state = party.state.take().expect("the participant has advertised and refused nothing");
+        let (state, upload) = answer(state, opening, &party.key, &self.anchors, &mut self.rng)?;
+        party.state = Some(state);
+        if let Some(upload) = upload {
+            party.upload = upload;
+        }
+        Ok(())
+    }
+
+    /// The participant as it is after a restart.
+    pub(crate) fn restored(&self, at: usize) -> Stored {
+        let bytes = self.parties[at].state().to_bytes();
+        Stored::from_bytes(&bytes, self.context.clone()).expect("what was stored is read again")
+    }
+
+    /// Sends the participant's last message, as it would after a restart, too.
+    pub(crate) fn send(&mut self, at: usize) -> Result<Receipt, Rejection> {
+        let party = &self.parties[at];
+        let (step, message, upload) = (party.state().step(), party.message(), party.upload.clone());
+        if step == Step::MaskedInput {
+            self.send_input(at, &message, &upload)
+        } else {
+            self.send_bytes(step, at, &message)
+        }
+    }
+
+    pub(crate) fn send_bytes(&mut self, step: Step, from: usize, bytes: &[u8]) -> Result<Receipt, Rejection> {
+        let id = self.parties[from].id.clone();
+        self.coordinator_mut().message(step, &id, bytes, 0)
+    }
+
+    /// An upload in two pieces, as a coordinator's shell takes it.
+    pub(crate) fn send_input(&mut self, from: usize, header: &[u8], packed: &[u8]) -> Result<Receipt, Rejection> {
+        let id = self.parties[from].id.clone();
+        let receipt = self.coordinator().check_input(&id, header)?;
+        let (one, two) = packed.split_at(packed.len() / 2);
+        let mut hasher = PayloadHasher::new();
+        hasher.update(one);
+        hasher.update(two);
+        self.coordinator_mut().input(&id, header, &hasher.finish(), 0)?;
+        if receipt == Receipt::Accepted {
+            let sum = self.sum.as_mut().expect("the sum is not open");
+            let mut adder = sum.begin(&id).expect("each input is added once");
+            adder.push(one).expect("the length was checked");
+            adder.push(two).expect("the length was checked");
+            adder.finish().expect("the length was checked");
+        }
+        Ok(receipt)
+    }
+
+    /// Those participants do their part of a step.
+    pub(crate) fn play(&mut self, step: Step, who: &[usize]) {
+        for &at in who {
+            if step == Step::AdvertiseKeys {
+                self.advertise_in(at, self.context.clone());
+            } else {
+                let opening = self.opening(step, at);
+                self.answer(at, &opening).expect("an honest coordinator is believed");
+            }
+        }
+        for &at in who {
+            assert_eq!(self.send(at), Ok(Receipt::Accepted), "participant {at} in {step}");
+        }
+    }
+
+    /// Closes the open step; the registrar signs the roster.
+    pub(crate) fn close(&mut self) -> Result<(), Abort> {
+        let mut coordinator = self.coordinator.take().expect("the attempt is not over").close(0)?;
+        if let Some((statement, _)) = coordinator.roster_to_sign() {
+            coordinator = coordinator.roster_signed(self.registrar.sign(&statement).to_bytes(), 0);
+        }
+        self.coordinator = Some(coordinator);
+        Ok(())
+    }
+
+    /// Takes the masks off.
+    pub(crate) fn open(&mut self) -> Result<Vec<i64>, Abort> {
+        let sum = self.sum.take().expect("the sum is opened once");
+        self.coordinator().open(sum).map(|sum| sum.iter_centered().collect())
+    }
+
+    /// The plain sum of some inputs.
+    pub(crate) fn plain_sum(&self, of: &[usize]) -> Vec<i64> {
+        let len = usize::try_from(self.context.vector_len).expect("a short vector");
+        (0..len).map(|at| of.iter().map(|&party| self.parties[party].input[at]).sum()).collect()
+    }
+
+    pub(crate) fn rng(&mut self) -> &mut ChaCha20Rng {
+        &mut self.rng
+    }
+}
+
+fn answer(
+    state: Stored,
+    opening: &[u8],
+    key: &SigningKey,
+    anchors: &Anchors,
+    rng: &mut ChaCha20Rng,
+) -> Result<(Stored, Option<Vec<u8>>), Refusal> {
+    Ok(match state {
+        Stored::AwaitingRoster(state) => (Stored::AwaitingShares(state.share_keys(opening, anchors, key, rng)?), None),
+        Stored::AwaitingShares(state) => {
+            let (state, upload) = state.mask_input(opening, key)?;
+            assert_eq!(state.message(), upload.header);
+            (Stored::AwaitingSurvivors(state), Some(upload.packed))
+        }
+        Stored::AwaitingSurvivors(state) => (Stored::AwaitingSignatures(state.sign_survivors(opening, key)?), None),
+        Stored::AwaitingSignatures(state) => (Stored::Finished(state.reveal(opening, key)?), None),
+        Stored::Finished(_) => unreachable!("nothing follows Unmasking"),
+    })
+}
+
+fn setup(context: &Context, cohort: BTreeMap<ParticipantId, VerifyingKey>) -> Setup {
+    Setup { context: context.clone(), quorum: u32::MAX, cohort, timing: TIMING }
+}
+
+pub(crate) fn signing_key(rng: &mut ChaCha20Rng) -> SigningKey {
+    let mut seed = [0; 32];
+    rng.fill_bytes(&mut seed);
+    SigningKey::from_bytes(&seed)
+}
+
+/// Time by which every deadline of the test's attempts has passed.
+pub(crate) const LATE: Millis = 1_000_000;
