@@ -1,0 +1,198 @@
+//! What must hold after every event, whatever breaks.
+
+use crate::history::{History, Position};
+use sordino_codec::RingVector;
+
+/// A sentence that must be true, and what makes it false if it is not.
+pub type Invariant = (&'static str, fn(&History) -> Result<(), String>);
+
+/// An invariant that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Its name.
+    pub invariant: &'static str,
+    /// What was seen.
+    pub why: String,
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}: {}", self.invariant, self.why)
+    }
+}
+
+/// All of them.
+pub const INVARIANTS: &[Invariant] = &[
+    ("a_release_is_exactly_the_sum_of_the_survivors_inputs", a_release_is_exactly_the_sum_of_the_survivors_inputs),
+    ("a_round_releases_one_sum", a_round_releases_one_sum),
+    ("no_sum_of_fewer_than_the_minimum", no_sum_of_fewer_than_the_minimum),
+    ("a_participant_says_one_thing_per_step", a_participant_says_one_thing_per_step),
+    ("nobody_reveals_both_secrets_of_a_neighbour", nobody_reveals_both_secrets_of_a_neighbour),
+    ("the_coordinator_never_goes_back_a_step", the_coordinator_never_goes_back_a_step),
+    ("survivors_never_change_once_announced", survivors_never_change_once_announced),
+    ("accepted_messages_survive_a_crash", accepted_messages_survive_a_crash),
+    ("a_refused_message_changes_nothing", a_refused_message_changes_nothing),
+    ("nobody_honest_is_blamed", nobody_honest_is_blamed),
+    ("every_attempt_ends", every_attempt_ends),
+];
+
+/// Every release is the plain sum of the inputs of those it names, element for element.
+///
+/// # Errors
+/// The first element that differs.
+pub fn a_release_is_exactly_the_sum_of_the_survivors_inputs(history: &History) -> Result<(), String> {
+    for release in &history.releases {
+        let mut expected = RingVector::zeros(release.sum.len(), release.sum.bits());
+        for survivor in &release.survivors {
+            let input = history.inputs.get(survivor).ok_or_else(|| format!("{survivor} has no input"))?;
+            expected.add_assign(input).map_err(|error| error.to_string())?;
+        }
+        if let Some(at) = (0..expected.len()).find(|&at| expected.get(at) != release.sum.get(at)) {
+            let (got, want) = (release.sum.get(at), expected.get(at));
+            return Err(format!("attempt {}: value {at} is {got:?}, the inputs sum to {want:?}", release.attempt));
+        }
+    }
+    Ok(())
+}
+
+/// A round ends with one sum, however often the coordinator has to open it.
+///
+/// # Errors
+/// Two releases that differ.
+pub fn a_round_releases_one_sum(history: &History) -> Result<(), String> {
+    let Some(first) = history.releases.first() else { return Ok(()) };
+    let differs = |other: &&crate::Release| {
+        other.attempt != first.attempt || other.survivors != first.survivors || other.sum != first.sum
+    };
+    match history.releases.iter().find(differs) {
+        Some(other) => Err(format!("attempts {} and {} released different sums", first.attempt, other.attempt)),
+        None => Ok(()),
+    }
+}
+
+/// A release holds at least as many inputs as the policy asks for.
+///
+/// # Errors
+/// The release that holds fewer.
+pub fn no_sum_of_fewer_than_the_minimum(history: &History) -> Result<(), String> {
+    let min = history.min_survivors as usize;
+    match history.releases.iter().find(|release| release.survivors.len() < min) {
+        Some(release) => Err(format!("a sum of {} inputs, the policy asks for {min}", release.survivors.len())),
+        None => Ok(()),
+    }
+}
+
+/// All that a participant ever sends in a step of an attempt is one message, if often.
+///
+/// # Errors
+/// Who said two things, and where.
+pub fn a_participant_says_one_thing_per_step(history: &History) -> Result<(), String> {
+    match history.said.iter().find(|(_, messages)| messages.len() > 1) {
+        Some(((id, attempt, step), messages)) => {
+            Err(format!("{id} said {} things in {step} of attempt {attempt}", messages.len()))
+        }
+        None => Ok(()),
+    }
+}
+
+/// A share of the root or a share of the self-mask seed of a neighbour leaves its holder, never both.
+///
+/// # Errors
+/// Who revealed both of whom.
+pub fn nobody_reveals_both_secrets_of_a_neighbour(history: &History) -> Result<(), String> {
+    match history.revealed.iter().find(|(_, roles)| roles.len() > 1) {
+        Some(((holder, attempt, dealer), _)) => {
+            Err(format!("{holder} revealed shares of both secrets of place {dealer} in attempt {attempt}"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Steps and attempts only go forward, through restarts too.
+///
+/// # Errors
+/// From where to where it went back.
+pub fn the_coordinator_never_goes_back_a_step(history: &History) -> Result<(), String> {
+    match history.positions.windows(2).find(|pair| pair[0] > pair[1]) {
+        Some(pair) => Err(format!("it stood at {:?} and then at {:?}", pair[0], pair[1])),
+        None => Ok(()),
+    }
+}
+
+/// Once MaskedInput is closed, the list of survivors stands.
+///
+/// # Errors
+/// The attempt that had two.
+pub fn survivors_never_change_once_announced(history: &History) -> Result<(), String> {
+    match history.survivors.iter().find(|(_, lists)| lists.len() > 1) {
+        Some((attempt, lists)) => Err(format!("{} different lists in attempt {attempt}", lists.len())),
+        None => Ok(()),
+    }
+}
+
+/// Whoever has a receipt is heard, and the journal is understood by whoever reads it.
+///
+/// # Errors
+/// Whose message is lost.
+pub fn accepted_messages_survive_a_crash(history: &History) -> Result<(), String> {
+    if let Some(complaint) = history.complaints.first() {
+        return Err(complaint.clone());
+    }
+    let Some((attempt, heard)) = &history.heard else { return Ok(()) };
+    let lost = history.receipted.iter().filter(|(of, _, _)| of == attempt).find(|(_, id, step)| {
+        // A step that `heard` names covers the ones before it.
+        heard.get(id).copied().flatten() < Some(*step)
+    });
+    match lost {
+        Some((_, id, step)) => {
+            Err(format!("{id} has a receipt for {step}, the coordinator knows of {:?}", heard.get(id)))
+        }
+        None => Ok(()),
+    }
+}
+
+/// A message that was rejected, and one that had been accepted before, leave no trace.
+///
+/// # Errors
+/// What it changed.
+pub fn a_refused_message_changes_nothing(history: &History) -> Result<(), String> {
+    match &history.refused {
+        Some(refused) if refused.before != refused.after => {
+            Err(format!("a message of {} made {:?} out of {:?}", refused.from, refused.after, refused.before))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Nobody is left out of the next attempt for what the network or somebody's crash did.
+///
+/// Shares that were changed between coordinator and holder look like those of a bad dealer: what forbids that is TLS, so
+/// this holds only where messages to participants arrive whole.
+///
+/// # Errors
+/// Who was blamed.
+pub fn nobody_honest_is_blamed(history: &History) -> Result<(), String> {
+    match history.blamed.first().filter(|_| history.arrives_whole) {
+        Some(id) => Err(format!("{id} is blamed for the end of an attempt")),
+        None => Ok(()),
+    }
+}
+
+/// An attempt is over at its deadline, counted from the last restart of the coordinator; and at the end none is open.
+///
+/// # Errors
+/// The attempt that goes on.
+pub fn every_attempt_ends(history: &History) -> Result<(), String> {
+    if let Some((attempt, until)) = history.open_attempt
+        && history.now > until
+    {
+        return Err(format!("attempt {attempt} is open at {} ms, it had to end by {until} ms", history.now));
+    }
+    let open = history.began.difference(&history.ended).next().filter(|_| history.is_over);
+    let backwards = history.positions.last().filter(|(_, position)| history.is_over && *position != Position::Ended);
+    match (open, backwards) {
+        (Some(attempt), _) => Err(format!("nothing happens any more and attempt {attempt} is open")),
+        (None, Some(last)) => Err(format!("nothing happens any more and the coordinator stands at {last:?}")),
+        (None, None) => Ok(()),
+    }
+}

@@ -1,0 +1,34 @@
+//! A deterministic world: a coordinator, a registrar and a cohort of participants around the cores, in one thread, from
+//! one seed.
+//!
+//! Time is an integer, chance comes from ChaCha20, maps are ordered: the same seed gives the same log, byte for byte.
+//! Messages are lost, delayed, reordered, repeated and changed; processes die at every point of every step and come back
+//! from what they had stored, or never. After every event the [`invariants`] are checked.
+//!
+//! - [`Plan::chaos`]: anything may break, nothing may be wrong (safety).
+//! - [`Plan::faults_stop`]: faults stop, no more leave than the policy allows for, the sum has to come (liveness).
+//! - [`Sabotage`]: what the protocol does not stand, to see each invariant fail.
+//!
+//! [`World::run`] is the way in; a [`Report`] holds what happened.
+
+#![forbid(unsafe_code)]
+
+mod coordinator;
+mod dice;
+mod history;
+pub mod invariants;
+mod message;
+mod participant;
+mod plan;
+mod sabotage;
+mod tally;
+mod world;
+
+pub use coordinator::Outcome;
+pub use dice::{Permille, Seed};
+pub use history::{History, Moved, Position, Refused, Release};
+pub use invariants::{INVARIANTS, Invariant, Violation};
+pub use plan::{Crashes, Departure, Moment, Network, Plan};
+pub use sabotage::Sabotage;
+pub use tally::Tally;
+pub use world::{Report, World};

@@ -1,0 +1,97 @@
+//! Runs worlds from the command line: `sordino-sim --seeds N [--first S] [--log]`.
+
+#![expect(clippy::print_stderr, reason = "errors of a command line")]
+
+use sordino_sim::{Outcome, Plan, Report, Seed, Tally, World};
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// What to run.
+struct Args {
+    first: u64,
+    seeds: u64,
+    log: bool,
+}
+
+const USAGE: &str = "usage: sordino-sim [--seeds N] [--first S] [--log]
+Each seed is run twice: with faults that never stop, and with faults that stop.";
+
+fn main() -> ExitCode {
+    let args = match parse(std::env::args().skip(1)) {
+        Ok(args) => args,
+        Err(why) => {
+            eprintln!("error: {why}\n{USAGE}");
+            return ExitCode::from(USAGE_ERROR);
+        }
+    };
+    match run(&args, &mut io::stdout().lock()) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        // Whoever reads has seen enough.
+        Err(why) if why.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("error: results cannot be written: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs all seeds and prints what happened; the number of worlds that failed.
+fn run(args: &Args, out: &mut impl Write) -> io::Result<u32> {
+    let (mut chaos, mut stopping) = (Tally::default(), Tally::default());
+    let mut failures = 0u32;
+    for seed in (args.first..).take(usize::try_from(args.seeds).unwrap_or(usize::MAX)).map(Seed) {
+        let safety = World::new(Plan::chaos(seed)).run();
+        failures += u32::from(!show(&safety, "faults never stop", args.log, out)?);
+        chaos.add(&safety.tally);
+        let liveness = World::new(Plan::faults_stop(seed)).run();
+        let completed = matches!(liveness.outcome, Some(Outcome::Released { .. }));
+        failures += u32::from(!show(&liveness, "faults stop", args.log || !completed, out)? || !completed);
+        if !completed {
+            let outcome = &liveness.outcome;
+            writeln!(out, "seed {seed}: no sum, though the faults stopped: {outcome:?}\nreplay: {}", replay(seed))?;
+        }
+        stopping.add(&liveness.tally);
+    }
+    writeln!(out, "faults never stop\n{chaos}\n\nfaults stop\n{stopping}\n\n{failures} failures")?;
+    Ok(failures)
+}
+
+/// Prints what went wrong and how to see it again; `true` if nothing did.
+fn show(report: &Report, phase: &str, log: bool, out: &mut impl Write) -> io::Result<bool> {
+    if log || !report.violations.is_empty() {
+        writeln!(out, "-- seed {}, {phase}: {} participants", report.plan.seed, report.plan.cohort)?;
+        for line in &report.log {
+            writeln!(out, "{line}")?;
+        }
+    }
+    for violation in &report.violations {
+        let seed = report.plan.seed;
+        writeln!(out, "seed {seed}, {phase}: {violation}\nreplay: {}", replay(seed))?;
+    }
+    Ok(report.violations.is_empty())
+}
+
+fn replay(seed: Seed) -> String {
+    format!("cargo xtask sim --first {seed} --seeds 1 --log")
+}
+
+fn parse(mut args: impl Iterator<Item = String>) -> Result<Args, String> {
+    let mut parsed = Args { first: 0, seeds: DEFAULT_SEEDS, log: false };
+    while let Some(arg) = args.next() {
+        let mut number = || {
+            let value = args.next().ok_or_else(|| format!("{arg} takes a number"))?;
+            value.parse().map_err(|_| format!("{arg} takes a number, not {value:?}"))
+        };
+        match arg.as_str() {
+            "--seeds" => parsed.seeds = number()?,
+            "--first" => parsed.first = number()?,
+            "--log" => parsed.log = true,
+            _ => return Err(format!("{arg} is not known")),
+        }
+    }
+    Ok(parsed)
+}
+
+const DEFAULT_SEEDS: u64 = 1_000;
+const USAGE_ERROR: u8 = 2;

@@ -1,0 +1,273 @@
+//! What a seed draws before anything happens: the cohort, its policy, and what will go wrong.
+
+use crate::dice::{Dice, Permille, Purpose, Seed};
+use crate::sabotage::Sabotage;
+use sordino_codec::RingBits;
+use sordino_secagg::coordinator::{Millis, Timing};
+use sordino_secagg::{Context, Faults, ParticipantId, Prg, Step, Topology};
+use std::collections::BTreeMap;
+
+/// A world before it runs.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where everything comes from.
+    pub seed: Seed,
+    /// Participants that are invited.
+    pub cohort: u32,
+    /// What graph and threshold are made for.
+    pub faults: Faults,
+    /// Fewest inputs that a sum may hold.
+    pub min_survivors: u32,
+    /// Ring of the sum.
+    pub bits: RingBits,
+    /// Values of an input.
+    pub vector_len: usize,
+    /// The coordinator's deadlines.
+    pub timing: Timing,
+    /// Answers that let a step close after the grace.
+    pub quorum: u32,
+    /// Attempts, at most.
+    pub attempts_max: u32,
+    /// How messages travel.
+    pub network: Network,
+    /// How often processes die.
+    pub crashes: Crashes,
+    /// Participants that leave at a certain point, by their place in the cohort.
+    pub departures: BTreeMap<usize, Departure>,
+    /// From this time on nothing more goes wrong; who left for good stays away.
+    pub quiet_from: Millis,
+    /// What is broken on purpose, so that an invariant can be seen to fail.
+    pub sabotage: Option<Sabotage>,
+}
+
+/// How messages travel.
+#[derive(Debug, Clone, Copy)]
+pub struct Network {
+    /// Messages that never arrive.
+    pub loss: Permille,
+    /// Messages that arrive again, perhaps much later.
+    pub duplication: Permille,
+    /// Messages to the coordinator whose bytes are changed.
+    pub corruption_up: Permille,
+    /// Messages to participants whose bytes are changed.
+    pub corruption_down: Permille,
+    /// The longest way; each message takes its own time, so they overtake each other.
+    pub delay_max: Millis,
+}
+
+/// How often processes die.
+#[derive(Debug, Clone, Copy)]
+pub struct Crashes {
+    /// A participant, at each of the moments of [`Moment`].
+    pub participant: Permille,
+    /// The coordinator, at each moment at which it has written something or is about to.
+    pub coordinator: Permille,
+    /// The longest time until it runs again.
+    pub down_max: Millis,
+}
+
+/// A participant that leaves at a certain point.
+#[derive(Debug, Clone, Copy)]
+pub struct Departure {
+    /// While it works on this step,
+    pub step: Step,
+    /// at this moment of it,
+    pub moment: Moment,
+    /// and for this long; `None` for good.
+    pub back_after: Option<Millis>,
+}
+
+/// Where in a step a participant can break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moment {
+    /// The message was computed; neither it nor the new state was stored.
+    BeforeStoring,
+    /// The new state was stored; the message was not sent.
+    BeforeSending,
+    /// The message is on its way.
+    AfterSending,
+}
+
+impl Moment {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::BeforeStoring, Self::BeforeSending, Self::AfterSending];
+}
+
+impl Plan {
+    /// Anything may break at any time.
+    #[must_use]
+    pub fn chaos(seed: Seed) -> Self {
+        let mut dice = Dice::new(seed, Purpose::Plan);
+        let mut plan = Self::peaceful(seed, &mut dice);
+        let rough = |dice: &mut Dice, max| Permille(u32::try_from(dice.between(0, max)).unwrap_or(0));
+        plan.network = Network {
+            loss: rough(&mut dice, 150),
+            duplication: rough(&mut dice, 150),
+            corruption_up: rough(&mut dice, 60),
+            // One changed message is enough to lose a participant: rare, or nobody would be left.
+            corruption_down: Permille(if dice.chance(Permille(500)) { 0 } else { u32_between(&mut dice, 1, 25) }),
+            delay_max: dice.between(20, 300),
+        };
+        plan.crashes = Crashes {
+            participant: rough(&mut dice, 50),
+            coordinator: rough(&mut dice, 25),
+            down_max: dice.between(100, 2_500),
+        };
+        plan.quorum = u32_between(&mut dice, plan.min_survivors, plan.cohort);
+        let leaving = dice.between(0, u64::from(plan.faults.dropouts(plan.cohort)) + 1);
+        for _ in 0..leaving {
+            let away = dice.between(200, 6_000);
+            let back_after = dice.chance(Permille(400)).then_some(away);
+            plan.depart(&mut dice, back_after);
+        }
+        plan
+    }
+
+    /// Anything that the protocol is made for may break until `quiet_from`, and as many participants leave for good as
+    /// the policy allows for: then the attempt has to end with a sum.
+    ///
+    /// Deadlines are far behind `quiet_from`, and no quorum closes a step early: whoever is there is heard. Messages to
+    /// participants arrive whole, as they do under TLS: a changed list of survivors costs its receiver its place for good.
+    #[must_use]
+    pub fn faults_stop(seed: Seed) -> Self {
+        let mut dice = Dice::new(seed, Purpose::Plan);
+        let mut plan = Self::peaceful(seed, &mut dice);
+        plan.network = Network {
+            loss: Permille(u32_between(&mut dice, 0, 400)),
+            duplication: Permille(u32_between(&mut dice, 0, 300)),
+            corruption_up: Permille(u32_between(&mut dice, 0, 200)),
+            corruption_down: Permille::NEVER,
+            delay_max: dice.between(20, 500),
+        };
+        plan.crashes = Crashes {
+            participant: Permille(u32_between(&mut dice, 0, 200)),
+            coordinator: Permille(u32_between(&mut dice, 0, 60)),
+            down_max: dice.between(100, 3_000),
+        };
+        plan.quiet_from = dice.between(0, 20_000);
+        plan.timing = Timing { advertise: 60_000, step: 60_000, grace: 60_000, attempt: 600_000 };
+        plan.quorum = plan.cohort;
+        plan.attempts_max = 1;
+        for _ in 0..plan.leavers_that_are_survived() {
+            plan.depart(&mut dice, None);
+        }
+        plan
+    }
+
+    /// The same cohort with nothing going wrong.
+    #[must_use]
+    pub fn peace(seed: Seed) -> Self {
+        Self::peaceful(seed, &mut Dice::new(seed, Purpose::Plan))
+    }
+
+    fn peaceful(seed: Seed, dice: &mut Dice) -> Self {
+        let (cohort, faults) = draw_cohort(dice);
+        let min_survivors = (cohort / 2).max(MIN_SURVIVORS);
+        let bits = RingBits::new(u8::try_from(dice.between(2, 64)).unwrap_or(64)).expect("2 to 64 are allowed");
+        Self {
+            seed,
+            cohort,
+            faults,
+            min_survivors,
+            bits,
+            vector_len: usize::try_from(dice.between(1, 200)).unwrap_or(1),
+            timing: Timing { advertise: 5_000, step: 4_000, grace: 800, attempt: 20_000 },
+            quorum: cohort,
+            attempts_max: 2,
+            network: Network {
+                loss: Permille::NEVER,
+                duplication: Permille::NEVER,
+                corruption_up: Permille::NEVER,
+                corruption_down: Permille::NEVER,
+                delay_max: dice.between(1, 100),
+            },
+            crashes: Crashes { participant: Permille::NEVER, coordinator: Permille::NEVER, down_max: 1_000 },
+            departures: BTreeMap::new(),
+            quiet_from: Millis::MAX,
+            sabotage: None,
+        }
+    }
+
+    fn depart(&mut self, dice: &mut Dice, back_after: Option<Millis>) {
+        let mut who = dice.index(self.cohort as usize);
+        while self.departures.contains_key(&who) {
+            who = (who + 1) % self.cohort as usize;
+        }
+        let step = Step::ALL[dice.index(Step::ALL.len())];
+        let moment = Moment::ALL[dice.index(Moment::ALL.len())];
+        self.departures.insert(who, Departure { step, moment, back_after });
+    }
+
+    /// The most that can leave for good at any points whatever, so that the attempt still has to end with a sum: with
+    /// any number of them gone before the roster, the rest are no more than the roster's graph stands.
+    fn leavers_that_are_survived(&self) -> u32 {
+        let survived = |leavers: u32| {
+            let enough = self.cohort - leavers >= self.min_survivors;
+            let graph = |early: u32| {
+                let n = self.cohort - early;
+                Topology::derive(n, &self.faults).is_ok() && leavers - early <= self.faults.dropouts(n)
+            };
+            enough && (0..=leavers).all(graph)
+        };
+        (0..=self.faults.dropouts(self.cohort)).rev().find(|&leavers| survived(leavers)).unwrap_or(0)
+    }
+
+    /// What attempt number `attempt` is about.
+    #[must_use]
+    pub fn context(&self, attempt: u32) -> Context {
+        let mut nonce = [0; 32];
+        nonce[..8].copy_from_slice(&self.seed.0.to_le_bytes());
+        nonce[8..12].copy_from_slice(&attempt.to_le_bytes());
+        let lax = matches!(self.sabotage, Some(Sabotage::MinimumIsNotEnforced));
+        Context {
+            federation: "simulated".into(),
+            task: "sum".into(),
+            round: 1,
+            attempt,
+            nonce,
+            policy: [1; 32],
+            model: [2; 32],
+            vector_len: self.vector_len as u64,
+            bits: self.bits,
+            prg: if self.seed.0.is_multiple_of(2) { Prg::Aes256Ctr } else { Prg::Aes128Ctr },
+            min_survivors: if lax { MIN_SURVIVORS } else { self.min_survivors },
+            faults: self.faults,
+        }
+    }
+
+    /// The name of a participant; names are in the order of places.
+    #[must_use]
+    pub fn participant(&self, place: usize) -> ParticipantId {
+        ParticipantId::new(&format!("participant-{place:03}")).expect("a plain name of 15 characters")
+    }
+}
+
+/// Two would learn each other's input.
+const MIN_SURVIVORS: u32 = 3;
+
+fn u32_between(dice: &mut Dice, low: u32, high: u32) -> u32 {
+    u32::try_from(dice.between(u64::from(low), u64::from(high.max(low)))).unwrap_or(low)
+}
+
+/// Mostly small cohorts, which cost little; some large ones, whose graph is sparse. All of them have a graph.
+fn draw_cohort(dice: &mut Dice) -> (u32, Faults) {
+    let cohort = match dice.between(0, 99) {
+        0..90 => u32_between(dice, 3, 10),
+        90..97 => u32_between(dice, 11, 20),
+        _ => u32_between(dice, 36, 40),
+    };
+    // Above 35 participants one fault in all leaves the graph sparse.
+    let kinds = if cohort > 35 { 2 } else { 8 };
+    let faults = match dice.between(0, kinds) {
+        0 => Faults { corrupt: 0, max_dropout_fraction: 0.0 },
+        1 => Faults { corrupt: 1, max_dropout_fraction: 0.0 },
+        2 => Faults { corrupt: 0, max_dropout_fraction: 1.0 / f64::from(cohort) },
+        3 | 4 => Faults { corrupt: 1, max_dropout_fraction: 0.2 },
+        5 | 6 => Faults { corrupt: 0, max_dropout_fraction: 0.3 },
+        _ => Faults { corrupt: cohort / 8, max_dropout_fraction: 0.25 },
+    };
+    if Topology::derive(cohort, &faults).is_ok() {
+        return (cohort, faults);
+    }
+    (cohort, Faults { corrupt: 0, max_dropout_fraction: 0.0 })
+}

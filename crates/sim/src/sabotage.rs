@@ -1,0 +1,28 @@
+//! Faults that the protocol does not stand, built in on purpose: each makes one invariant fail.
+
+/// What is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sabotage {
+    /// A participant that crashes has lost what it stored.
+    ParticipantsForget,
+    /// Participants restore an old copy of their state, and the coordinator starts over with another survivor list.
+    EverybodyStartsOver,
+    /// The coordinator adds one input in another participant's place as well.
+    InputsCountTwice,
+    /// A restarted coordinator has lost the last messages that it accepted.
+    JournalLosesMessages,
+    /// A restarted coordinator has lost that it closed a step.
+    JournalLosesClosings,
+    /// A restarted coordinator has another list of survivors.
+    SurvivorsChange,
+    /// The policy asks for more inputs than coordinator and participants do.
+    MinimumIsNotEnforced,
+    /// The coordinator never looks at the clock.
+    DeadlinesAreIgnored,
+    /// A message that was refused gives everybody more time.
+    RefusalsExtendDeadlines,
+    /// A restarted coordinator has lost that it released a sum, and begins another attempt.
+    ReleasesAreForgotten,
+    /// The coordinator garbles a share on its way from dealer to holder.
+    SharesAreGarbled,
+}

@@ -1,0 +1,447 @@
+//! Nodes, network and clock: one queue of events, taken in the order of time.
+
+mod books;
+mod network;
+
+use crate::coordinator::{CoordinatorNode, Crashed, Outcome};
+use crate::dice::{Dice, Permille, Purpose};
+use crate::history::History;
+use crate::invariants::{INVARIANTS, Invariant, Violation};
+use crate::message::{Answer, Reply, Request};
+use crate::participant::{Action, Computed, Directory, ParticipantNode};
+use crate::plan::{Moment, Plan};
+use crate::sabotage::Sabotage;
+use crate::tally::{Tally, variant};
+use ed25519_dalek::{Signer as _, SigningKey};
+use sordino_codec::RingVector;
+use sordino_secagg::Step;
+use sordino_secagg::coordinator::{Millis, Outgoing};
+use sordino_secagg::participant::Refusal;
+use std::collections::BTreeMap;
+
+/// Something that happens.
+enum Event {
+    /// A timer of a participant's process, void if that process is gone.
+    Wake {
+        who: usize,
+        incarnation: u32,
+    },
+    /// A participant's process starts again.
+    Restart {
+        who: usize,
+    },
+    ToCoordinator {
+        from: usize,
+        request: Request,
+    },
+    ToParticipant {
+        to: usize,
+        reply: Reply,
+    },
+    /// The coordinator looks at the clock.
+    Tick,
+    CoordinatorRestart,
+    RegistrarAsked {
+        attempt: u32,
+        statement: Vec<u8>,
+    },
+    RegistrarAnswers {
+        attempt: u32,
+        signature: [u8; 64],
+    },
+}
+
+/// A world on its way.
+pub struct World {
+    plan: Plan,
+    invariants: Vec<Invariant>,
+    faults: Dice,
+    secrets: Dice,
+    now: Millis,
+    queue: BTreeMap<(Millis, u64), Event>,
+    scheduled: u64,
+    participants: Vec<ParticipantNode>,
+    directory: Directory,
+    coordinator: CoordinatorNode,
+    registrar: Registrar,
+    tick_at: Option<Millis>,
+    history: History,
+    tally: Tally,
+    log: Vec<String>,
+}
+
+/// Admits principals; signs one roster per attempt.
+struct Registrar {
+    key: SigningKey,
+    signed: BTreeMap<u32, Vec<u8>>,
+    /// For which attempt it was asked last, and when.
+    asked: Option<(u32, Millis)>,
+}
+
+/// What happened in a world.
+pub struct Report {
+    /// What it was.
+    pub plan: Plan,
+    /// How the last attempt ended; `None` if a violation came before.
+    pub outcome: Option<Outcome>,
+    /// Invariants that did not hold after the last event.
+    pub violations: Vec<Violation>,
+    /// What was counted.
+    pub tally: Tally,
+    /// One line for each event.
+    pub log: Vec<String>,
+    /// SHA-256 of the log.
+    pub digest: [u8; 32],
+}
+
+impl World {
+    /// A world at time 0.
+    #[must_use]
+    pub fn new(plan: Plan) -> Self {
+        let mut secrets = Dice::new(plan.seed, Purpose::Secrets);
+        let mut participants = Vec::new();
+        let arrives_whole = plan.network.corruption_down == Permille::NEVER;
+        let mut history = History { min_survivors: plan.min_survivors, arrives_whole, ..History::default() };
+        for place in 0..plan.cohort as usize {
+            let id = plan.participant(place);
+            let key = SigningKey::from_bytes(&secrets.bytes());
+            let input = draw_input(&plan, &mut secrets);
+            history.inputs.insert(id.clone(), input.clone());
+            participants.push(ParticipantNode::new(id, key, input, plan.departures.get(&place).copied()));
+        }
+        let registrar =
+            Registrar { key: SigningKey::from_bytes(&secrets.bytes()), signed: BTreeMap::new(), asked: None };
+        let keys: BTreeMap<_, _> =
+            participants.iter().map(|node| (node.id.clone(), node.key.verifying_key())).collect();
+        let directory = Directory { keys: keys.clone(), registrar: registrar.key.verifying_key() };
+        let mut world = Self {
+            invariants: INVARIANTS.to_vec(),
+            faults: Dice::new(plan.seed, Purpose::Faults),
+            secrets,
+            now: 0,
+            queue: BTreeMap::new(),
+            scheduled: 0,
+            coordinator: CoordinatorNode::new(&plan, keys, 0),
+            participants,
+            directory,
+            registrar,
+            tick_at: None,
+            history,
+            tally: Tally { worlds: 1, ..Tally::default() },
+            log: Vec::new(),
+            plan,
+        };
+        for who in 0..world.participants.len() {
+            let first = world.faults.between(0, FIRST_WAKE_MAX);
+            world.at(first, Event::Wake { who, incarnation: 0 });
+        }
+        world.follow_coordinator();
+        world
+    }
+
+    /// Checks only the invariant of this name: for sabotage that breaks more than one.
+    #[must_use]
+    pub fn watching_only(mut self, name: &str) -> Self {
+        self.invariants.retain(|(known, _)| *known == name);
+        self
+    }
+
+    /// Runs to the end, or to the first event after which an invariant does not hold.
+    #[must_use]
+    pub fn run(mut self) -> Report {
+        let mut violations = Vec::new();
+        while let Some(((time, _), event)) = self.queue.pop_first() {
+            self.now = time;
+            self.tally.events += 1;
+            self.happen(event);
+            self.coordinator.observe(&mut self.history);
+            self.history.now = self.now;
+            self.history.is_over = self.queue.is_empty() || self.now > HORIZON;
+            violations = self.check();
+            if !violations.is_empty() || self.history.is_over {
+                break;
+            }
+        }
+        self.report(violations)
+    }
+
+    fn check(&self) -> Vec<Violation> {
+        let broken =
+            |(invariant, holds): &Invariant| holds(&self.history).err().map(|why| Violation { invariant, why });
+        self.invariants.iter().filter_map(broken).collect()
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Wake { who, incarnation } if self.participants[who].incarnation == incarnation => self.wake(who),
+            Event::Wake { .. } => {}
+            Event::Restart { who } => {
+                self.note(format!("{} starts again", self.participants[who].id));
+                self.participants[who].restore(&self.plan);
+                self.wake(who);
+            }
+            Event::ToCoordinator { from, request } => self.reach_coordinator(from, &request),
+            Event::ToParticipant { to, reply } => self.reach_participant(to, &reply),
+            Event::Tick => {
+                self.tick_at = None;
+                self.advance();
+            }
+            Event::CoordinatorRestart => {
+                self.note("the coordinator starts again");
+                self.coordinator.restore(self.now, &mut self.history);
+                self.advance();
+            }
+            Event::RegistrarAsked { attempt, statement } => self.ask_registrar(attempt, &statement),
+            Event::RegistrarAnswers { attempt, signature } => {
+                if self.coordinator.is_up() {
+                    let (now, coordinator) = (self.now, &mut self.coordinator);
+                    let outcome = coordinator.registrar_signed(
+                        attempt,
+                        signature,
+                        now,
+                        &mut breaks(&self.plan, now, &mut self.faults),
+                    );
+                    self.survives(&outcome);
+                    self.advance();
+                }
+            }
+        }
+    }
+
+    // The coordinator.
+
+    fn reach_coordinator(&mut self, from: usize, request: &Request) {
+        if !self.coordinator.is_up() {
+            return;
+        }
+        let (now, id) = (self.now, self.participants[from].id.clone());
+        let Self { plan, faults, history, coordinator, .. } = self;
+        let reply = coordinator.handle(&id, request, now, &mut breaks(plan, now, faults), history);
+        self.survives(&reply);
+        if let Ok(reply) = reply {
+            if let Answer::Receipt { step, outcome } = &reply.answer {
+                if let Err(rejection) = outcome {
+                    *self.tally.rejections.entry(variant(rejection)).or_default() += 1;
+                }
+                self.note(format_args!("the coordinator answers {id} in {step}: {outcome:?}"));
+            }
+            self.post(Event::ToParticipant { to: from, reply });
+        }
+        self.advance();
+    }
+
+    /// The coordinator does what is due, and what it waits for is asked or scheduled.
+    fn advance(&mut self) {
+        if self.coordinator.is_up() {
+            let before = self.coordinator.step_name();
+            let Self { plan, faults, history, coordinator, now, .. } = self;
+            let outcome = coordinator.advance(*now, &mut breaks(plan, *now, faults), history);
+            let after = self.coordinator.step_name();
+            if before != after {
+                self.note(format_args!("the coordinator goes from {before} to {after}"));
+            }
+            self.survives(&outcome);
+        }
+        self.follow_coordinator();
+    }
+
+    fn follow_coordinator(&mut self) {
+        let Some(mut next) = self.coordinator.deadline() else { return };
+        if let Some(statement) = self.coordinator.roster_to_sign() {
+            next = next.min(self.now + REGISTRAR_RETRY);
+            let attempt = self.coordinator.attempt();
+            let is_waiting = |(of, at): (u32, Millis)| of == attempt && self.now < at + REGISTRAR_RETRY;
+            if !self.registrar.asked.is_some_and(is_waiting) {
+                self.registrar.asked = Some((attempt, self.now));
+                self.post(Event::RegistrarAsked { attempt, statement });
+            }
+        }
+        let next = next.max(self.now + 1);
+        if self.tick_at.is_none_or(|at| at > next) {
+            self.tick_at = Some(next);
+            self.at(next, Event::Tick);
+        }
+    }
+
+    fn survives<T>(&mut self, outcome: &Result<T, Crashed>) {
+        if outcome.is_ok() {
+            return;
+        }
+        let step = self.coordinator.step_name();
+        *self.tally.coordinator_crashes.entry(step).or_default() += 1;
+        let back = self.now + self.faults.between(1, self.plan.crashes.down_max);
+        self.note(format_args!("the coordinator crashes in {step}, until {back}"));
+        self.coordinator.crash();
+        self.at(back, Event::CoordinatorRestart);
+    }
+
+    fn ask_registrar(&mut self, attempt: u32, statement: &[u8]) {
+        let signature = self.registrar.key.sign(statement).to_bytes();
+        let first = self.registrar.signed.entry(attempt).or_insert_with(|| statement.to_vec());
+        if first.as_slice() == statement {
+            self.post(Event::RegistrarAnswers { attempt, signature });
+        } else {
+            self.note(format_args!("the registrar signs no second roster of attempt {attempt}"));
+        }
+    }
+
+    // Participants.
+
+    fn wake(&mut self, who: usize) {
+        if self.plan.sabotage == Some(Sabotage::EverybodyStartsOver) {
+            self.participants[who].start_over(&self.plan);
+        }
+        match self.participants[who].next() {
+            Action::Advertise => {
+                let made = self.participants[who].advertise(&self.plan, self.secrets.rng());
+                self.bring_out(who, Step::AdvertiseKeys, made);
+            }
+            Action::Send(request) => {
+                self.send(who, request);
+            }
+            // Another attempt may begin: it listens, rarely.
+            Action::Rest if self.is_round_over() || !self.participants[who].is_up() => return,
+            Action::Rest => {
+                let attempt = self.participants[who].attempt();
+                self.post(Event::ToCoordinator {
+                    from: who,
+                    request: Request::Ask { attempt, step: Step::AdvertiseKeys },
+                });
+            }
+        }
+        let node = &mut self.participants[who];
+        if node.is_up() {
+            let wait = POLL * Millis::from(node.patience()) + self.faults.between(0, POLL);
+            let incarnation = self.participants[who].incarnation;
+            self.at(self.now + wait, Event::Wake { who, incarnation });
+        }
+    }
+
+    fn is_round_over(&self) -> bool {
+        self.coordinator.outcome().is_some() && self.plan.sabotage != Some(Sabotage::ReleasesAreForgotten)
+    }
+
+    fn reach_participant(&mut self, to: usize, reply: &Reply) {
+        let node = &mut self.participants[to];
+        if !node.is_up() {
+            return;
+        }
+        if reply.attempt > node.attempt() {
+            node.moves_to(reply.attempt);
+            return;
+        }
+        if reply.attempt < node.attempt() {
+            return;
+        }
+        match &reply.answer {
+            Answer::Receipt { step, outcome } => node.receipt(*step, outcome),
+            Answer::Opening { step, outgoing: Outgoing::Message(bytes) } if node.awaits(*step) => {
+                let made = node.compute(bytes, &self.directory, self.secrets.rng());
+                self.bring_out(to, *step, made);
+            }
+            Answer::Opening { step, outgoing } if node.awaits(*step) => {
+                node.told(outgoing);
+                if node.is_out() {
+                    self.note(format!("{} has no part in {step}", self.participants[to].id));
+                }
+            }
+            Answer::Over => node.dismiss(),
+            Answer::Opening { .. } | Answer::OtherAttempt => {}
+        }
+    }
+
+    /// Stores what was computed, then sends it; the process may die before, between and after.
+    fn bring_out(&mut self, who: usize, step: Step, made: Result<Computed, Refusal>) {
+        let id = self.participants[who].id.clone();
+        let computed = match made {
+            Ok(computed) => computed,
+            Err(refusal) => {
+                *self.tally.refusals.entry(variant(&refusal)).or_default() += 1;
+                self.note(format_args!("{id} refuses in {step}: {refusal}"));
+                self.participants[who].doubt(&self.plan);
+                return;
+            }
+        };
+        if self.breaks_down(who, step, Moment::BeforeStoring) {
+            return;
+        }
+        self.participants[who].store(computed, self.plan.sabotage);
+        if self.breaks_down(who, step, Moment::BeforeSending) {
+            return;
+        }
+        if let Action::Send(request) = self.participants[who].next() {
+            self.send(who, request);
+        }
+    }
+
+    fn send(&mut self, who: usize, request: Request) {
+        let node = &self.participants[who];
+        let (id, attempt, step) = (node.id.clone(), node.attempt(), request.step());
+        match &request {
+            Request::Say { bytes, .. } => self.history.says(&id, attempt, step, bytes.clone()),
+            Request::Upload { header, packed } => {
+                self.history.says(&id, attempt, step, [&header[..], packed].concat());
+            }
+            Request::Ask { .. } => {}
+        }
+        let speaks = !matches!(request, Request::Ask { .. });
+        if speaks {
+            self.note(format_args!("{id} {} {step} of attempt {attempt}", request.name()));
+        }
+        self.post(Event::ToCoordinator { from: who, request });
+        if speaks {
+            self.breaks_down(who, step, Moment::AfterSending);
+        }
+    }
+
+    /// Whether the participant's process dies here.
+    fn breaks_down(&mut self, who: usize, step: Step, moment: Moment) -> bool {
+        let planned = self.participants[who].departure.filter(|plan| plan.step == step && plan.moment == moment);
+        let back_after = match planned {
+            Some(departure) => {
+                self.participants[who].departure = None;
+                departure.back_after
+            }
+            None if self.now < self.plan.quiet_from && self.faults.chance(self.plan.crashes.participant) => {
+                Some(self.faults.between(1, self.plan.crashes.down_max))
+            }
+            None => return false,
+        };
+        *self.tally.participant_crashes.entry((step, moment)).or_default() += 1;
+        let id = self.participants[who].id.clone();
+        match back_after {
+            Some(after) => {
+                self.tally.returns += 1;
+                self.at(self.now + after, Event::Restart { who });
+                self.note(format_args!("{id} crashes in {step}, {moment:?}, for {after}"));
+            }
+            None => {
+                self.tally.departures += 1;
+                self.note(format_args!("{id} leaves for good in {step}, {moment:?}"));
+            }
+        }
+        self.participants[who].crash(self.plan.sabotage);
+        true
+    }
+}
+
+/// Whether the coordinator's process dies at the point where it asks.
+fn breaks<'a>(plan: &Plan, now: Millis, faults: &'a mut Dice) -> impl FnMut() -> bool + use<'a> {
+    let (is_quiet, rate) = (now >= plan.quiet_from, plan.crashes.coordinator);
+    move || !is_quiet && faults.chance(rate)
+}
+
+/// Uniform over the whole ring, so that any carry that is lost shows.
+fn draw_input(plan: &Plan, dice: &mut Dice) -> RingVector {
+    let values: Vec<i64> = (0..plan.vector_len).map(|_| plan.bits.center(dice.between(0, u64::MAX - 1))).collect();
+    RingVector::from_centered(&values, plan.bits).expect("centered values are in the ring")
+}
+
+/// Participants begin within this time.
+const FIRST_WAKE_MAX: Millis = 500;
+/// Between two questions of an impatient participant.
+const POLL: Millis = 250;
+/// Between two questions to the registrar.
+const REGISTRAR_RETRY: Millis = 400;
+/// No world lasts longer: attempts have deadlines, and restarts become rare as participants give up.
+const HORIZON: Millis = 2_000_000;

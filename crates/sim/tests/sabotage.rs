@@ -1,0 +1,97 @@
+//! Each invariant is seen to fail: on what it is there for, and not by chance.
+
+#![expect(clippy::panic, reason = "a test fails by panicking")]
+
+use sordino_sim::{Crashes, INVARIANTS, Permille, Plan, Sabotage, Seed, World};
+
+/// Worlds to try: not in every one of them somebody crashes at the right moment.
+const SEEDS: u64 = 60;
+
+/// Plans in which `sabotage` has its occasions, and the same without it.
+fn plans(sabotage: Sabotage) -> impl Iterator<Item = (Plan, Plan)> {
+    (0..SEEDS).map(move |seed| {
+        let honest = match sabotage {
+            // These need a round that comes to its end.
+            Sabotage::EverybodyStartsOver => Plan::peace(Seed(seed)),
+            Sabotage::ReleasesAreForgotten => crashing(Plan::peace(Seed(seed)), Permille::NEVER, Permille(120)),
+            _ => crashing(Plan::chaos(Seed(seed)), Permille(60), Permille(60)),
+        };
+        let mut plan = honest.clone();
+        plan.sabotage = Some(sabotage);
+        if sabotage == Sabotage::MinimumIsNotEnforced {
+            plan.min_survivors = plan.cohort;
+        }
+        (plan, honest)
+    })
+}
+
+fn crashing(plan: Plan, participant: Permille, coordinator: Permille) -> Plan {
+    Plan { crashes: Crashes { participant, coordinator, down_max: 1_000 }, ..plan }
+}
+
+/// Some world with the sabotage breaks the invariant, and without it that same world does not.
+fn is_caught(sabotage: Sabotage, by: &str) {
+    assert!(INVARIANTS.iter().any(|(name, _)| *name == by), "there is no invariant {by}");
+    let caught = plans(sabotage).find(|(plan, _)| {
+        let report = World::new(plan.clone()).watching_only(by).run();
+        report.violations.iter().any(|violation| violation.invariant == by)
+    });
+    let Some((_, honest)) = caught else { panic!("{by} did not notice {sabotage:?} in {SEEDS} worlds") };
+    let report = World::new(honest).run();
+    assert!(report.violations.is_empty(), "{by} fails without {sabotage:?} too: {:?}", report.violations);
+}
+
+#[test]
+fn a_participant_that_forgets_says_two_things() {
+    is_caught(Sabotage::ParticipantsForget, "a_participant_says_one_thing_per_step");
+}
+
+#[test]
+fn old_copies_and_a_second_survivor_list_open_both_secrets() {
+    is_caught(Sabotage::EverybodyStartsOver, "nobody_reveals_both_secrets_of_a_neighbour");
+}
+
+#[test]
+fn an_input_counted_twice_makes_a_wrong_sum() {
+    is_caught(Sabotage::InputsCountTwice, "a_release_is_exactly_the_sum_of_the_survivors_inputs");
+}
+
+#[test]
+fn a_lost_journal_loses_messages() {
+    is_caught(Sabotage::JournalLosesMessages, "accepted_messages_survive_a_crash");
+}
+
+#[test]
+fn a_lost_closing_goes_back_a_step() {
+    is_caught(Sabotage::JournalLosesClosings, "the_coordinator_never_goes_back_a_step");
+}
+
+#[test]
+fn a_lost_input_changes_the_survivors() {
+    is_caught(Sabotage::SurvivorsChange, "survivors_never_change_once_announced");
+}
+
+#[test]
+fn a_policy_that_nobody_enforces_is_noticed() {
+    is_caught(Sabotage::MinimumIsNotEnforced, "no_sum_of_fewer_than_the_minimum");
+}
+
+#[test]
+fn ignored_deadlines_are_noticed() {
+    is_caught(Sabotage::DeadlinesAreIgnored, "every_attempt_ends");
+}
+
+#[test]
+fn refusals_that_leave_a_trace_are_noticed() {
+    is_caught(Sabotage::RefusalsExtendDeadlines, "a_refused_message_changes_nothing");
+}
+
+#[test]
+fn a_second_sum_of_a_round_is_noticed() {
+    is_caught(Sabotage::ReleasesAreForgotten, "a_round_releases_one_sum");
+}
+
+#[test]
+fn blame_for_what_the_coordinator_garbled_is_noticed() {
+    is_caught(Sabotage::SharesAreGarbled, "nobody_honest_is_blamed");
+}
