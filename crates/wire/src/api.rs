@@ -1,0 +1,258 @@
+//! Requests and answers of `/v1`.
+
+use crate::{Digest, RoundId, TaskId};
+use serde::{Deserialize, Serialize};
+use sordino_identity::{PrincipalId, Role};
+use std::collections::BTreeMap;
+
+/// Milliseconds since the Unix epoch, UTC.
+pub type Millis = u64;
+
+/// A page of a listing; `next` goes into the `cursor` parameter of the following request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// In the order of the listing.
+    pub items: Vec<T>,
+    /// Absent on the last page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// Items on a page where the request does not say.
+pub const PAGE_DEFAULT: u32 = 50;
+/// Items on a page at most.
+pub const PAGE_MAX: u32 = 500;
+
+/// `POST /v1/enroll`: a join token for a certificate. No client certificate is needed.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrollRequest {
+    /// The secret of the invitation, used up by this.
+    pub token: String,
+    /// PEM; only the public key is taken from it.
+    pub csr: String,
+    /// Who joins; must be the principal that the token admits.
+    pub principal: PrincipalId,
+}
+
+/// The certificate that was issued.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrollAnswer {
+    /// PEM, leaf first, then the intermediate.
+    pub certificate_chain: String,
+    /// End of the certificate's life.
+    pub not_after: Millis,
+}
+
+/// `POST /v1/token`: an access token bound to the client certificate of the connection.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct TokenAnswer {
+    /// Goes into `Authorization: Bearer`.
+    pub access_token: String,
+    /// Always `Bearer`; it is worthless without the certificate's key.
+    pub token_type: String,
+    /// Seconds.
+    pub expires_in: u64,
+}
+
+/// `POST /v1/join-tokens`: who may join.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinTokenRequest {
+    /// Who is admitted.
+    pub principal: PrincipalId,
+    /// What it may do afterwards.
+    #[serde(default = "client")]
+    pub role: Role,
+    /// Seconds until the token expires.
+    #[serde(default = "a_day")]
+    pub expires_in: u64,
+}
+
+fn client() -> Role {
+    Role::Client
+}
+
+fn a_day() -> u64 {
+    86_400
+}
+
+/// An invitation, shown once.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct JoinTokenAnswer {
+    /// One line for `sordino join`; it holds the secret.
+    pub invitation: String,
+    /// When the token stops working.
+    pub expires_at: Millis,
+}
+
+/// `POST /v1/tasks`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskRequest {
+    /// TOML, as a person wrote it.
+    pub policy: String,
+    /// The first model, uploaded before with `PUT /v1/models/{digest}`.
+    pub model: Digest,
+}
+
+/// A task as it stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// Its id.
+    pub id: TaskId,
+    /// Its policy, whole.
+    pub policy: crate::Policy,
+    /// What the messages of every round bind.
+    pub policy_digest: Digest,
+    /// Where it stands.
+    pub state: TaskState,
+    /// Values in the model.
+    pub model_len: u64,
+    /// The newest model.
+    pub model: Digest,
+    /// The round that is under way, or the next one; counted from 1.
+    pub round: u64,
+    /// When it was made.
+    pub created_at: Millis,
+}
+
+/// States of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// Rounds are run.
+    Active,
+    /// All rounds are done.
+    Complete,
+    /// Too many rounds failed one after another; an operator looks.
+    Halted,
+}
+
+/// Public states of a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoundState {
+    /// For enough participants.
+    Waiting,
+    /// Keys, shares and inputs.
+    Collecting,
+    /// Inputs are in; the sum is being opened.
+    Aggregating,
+    /// A Release exists.
+    Complete,
+    /// No Release will come of it.
+    Failed,
+}
+
+/// A round as it stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Round {
+    /// Its id.
+    pub id: RoundId,
+    /// Where it stands.
+    pub state: RoundState,
+    /// The newest attempt, counted from 1; 0 before the first.
+    pub attempt: u32,
+    /// The model that its participants were given.
+    pub model: Digest,
+    /// When it began.
+    pub started_at: Millis,
+    /// When it was complete or failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Millis>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// What came of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<Release>,
+}
+
+/// The manifest of a Release: all that is published of a round beside the sum and the model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Release {
+    /// The model after the round.
+    pub model: Digest,
+    /// The sum as integers: each value centred, little-endian i64, `model_len + 1 + metrics` of them.
+    pub sum: Digest,
+    /// Bits of the ring the sum was taken in.
+    pub ring_bits: u8,
+    /// Everybody who was asked, in the order of their ids.
+    pub cohort: Vec<PrincipalId>,
+    /// Those whose inputs are in the sum, in the order of their ids.
+    pub survivors: Vec<PrincipalId>,
+    /// The first step that each of the others missed.
+    pub dropouts: BTreeMap<PrincipalId, String>,
+    /// Survivors that fell silent after their input was in, with the first step they missed.
+    pub silent_survivors: BTreeMap<PrincipalId, String>,
+    /// Sum of the weights (training examples, capped by the policy).
+    pub weight: u64,
+    /// Sums of the metrics over the survivors, by name.
+    pub metrics: BTreeMap<String, f64>,
+    /// Bytes that each survivor sent up for its input.
+    pub input_bytes: u64,
+    /// Milliseconds by step, in the order of the steps.
+    pub step_millis: Vec<(String, u64)>,
+}
+
+/// `POST /v1/tasks/{task}/checkin?wait=SECONDS`: a participant is there and asks for work (long poll).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckIn {
+    /// The newest attempt that this participant has done with, or given up: only later ones are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<AttemptId>,
+}
+
+/// One attempt of a round.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttemptId {
+    /// The round.
+    pub round: RoundId,
+    /// Counted from 1.
+    pub attempt: u32,
+}
+
+/// The answer to a check-in: what to take part in. 204 instead: nothing yet, check in again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The round to take part in.
+    pub round: RoundId,
+    /// The attempt, counted from 1.
+    pub attempt: u32,
+    /// Drawn for this attempt; 64 hexadecimal digits.
+    pub nonce: Digest,
+    /// The model to train.
+    pub model: Digest,
+    /// The policy that the attempt binds.
+    pub policy_digest: Digest,
+    /// Milliseconds left to train and to answer the first step.
+    pub time_left: u64,
+}
+
+/// How far an upload got: `GET /v1/rounds/{round}/attempts/{attempt}/input`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadStatus {
+    /// Bytes that are durable; the next chunk starts here.
+    pub received: u64,
+    /// Bytes of the whole.
+    pub expected: u64,
+}
+
+/// A participant as the operators see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Participant {
+    /// Its id.
+    pub id: PrincipalId,
+    /// What it may do.
+    pub role: Role,
+    /// When it enrolled.
+    pub enrolled_at: Millis,
+    /// End of its certificate's life.
+    pub not_after: Millis,
+    /// When it was last heard.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<Millis>,
+}

@@ -1,0 +1,19 @@
+//! Every type of the HTTP interface: identifiers, policies, requests, answers and problems.
+//!
+//! The messages of the aggregation protocols live with their cores, in one canonical binary encoding; what stands here
+//! is the JSON (and, for policies, TOML) around them. Everything is validated where it is parsed: a value of one of
+//! these types is already inside its limits. Unknown fields are refused in what people write and in every request.
+
+pub mod api;
+mod digest;
+mod ids;
+pub mod policy;
+mod problem;
+
+pub use digest::{Digest, InvalidDigest};
+pub use ids::{InvalidId, RoundId, TaskId};
+pub use policy::{CheckedPolicy, Policy, PolicyError};
+pub use problem::{Code, Problem};
+
+/// Version of the HTTP interface and of the signed contexts, bumped on any change that an older peer would misread.
+pub const PROTOCOL_VERSION: u16 = 1;

@@ -1,0 +1,566 @@
+//! A task's policy: what people write, checked as a whole, identified by its digest.
+//!
+//! A policy that cannot work is refused when it is made, with the reason in one sentence; so is one that asks for what
+//! this version does not have yet. [`Policy::check`] is the only way to a [`CheckedPolicy`], and rounds ask for that.
+
+use crate::Digest;
+use crate::api::Assignment;
+use serde::{Deserialize, Serialize};
+use sordino_codec::{Encoding, EncodingError, EncodingSpec, MetricSpec};
+use sordino_identity::FederationId;
+use sordino_secagg::{Context, Faults, NEIGHBOURS_MAX, NoTopology, Prg, Topology};
+
+/// What is computed, by whom, and under which protection (`policy.toml`). Every section has safe defaults.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// What is computed.
+    pub task: TaskSection,
+    /// Who takes part.
+    #[serde(default)]
+    pub cohort: Cohort,
+    /// Clipping and noise.
+    #[serde(default)]
+    pub privacy: Privacy,
+    /// Checks and proofs.
+    #[serde(default)]
+    pub robustness: Robustness,
+    /// How an update becomes integers.
+    #[serde(default)]
+    pub encoding: EncodingSection,
+    /// Deadlines, in seconds.
+    #[serde(default)]
+    pub timing: Timing,
+    /// How the participants' own trainer works.
+    #[serde(default)]
+    pub training: Training,
+}
+
+/// `[task]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskSection {
+    /// For people: 1 to 64 printable characters.
+    pub name: String,
+    /// What kind of values are pooled.
+    #[serde(default)]
+    pub kind: Kind,
+    /// What the coordinator sees.
+    #[serde(default)]
+    pub visibility: Visibility,
+    /// Rounds, each with a Release.
+    pub rounds: u64,
+    /// How the mean becomes the next model.
+    #[serde(default)]
+    pub strategy: Strategy,
+}
+
+/// What kind of values are pooled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Updates of a model.
+    #[default]
+    Model,
+    /// Reward statistics.
+    Signal,
+}
+
+/// What the coordinator sees.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Visibility {
+    /// Only the sum over survivors.
+    #[default]
+    Masked,
+    /// Only ciphertexts, until key holders decrypt the sum.
+    Sealed,
+    /// Each update, inside TLS.
+    Open,
+}
+
+/// How the mean of the updates becomes the next model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Strategy {
+    /// Weighted mean of the updates, added (McMahan et al. 2017).
+    #[default]
+    FedAvg,
+}
+
+/// `[cohort]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cohort {
+    /// Below it a round does not start, and nothing opens.
+    pub min: u32,
+    /// Participants that are invited where so many are there.
+    pub target: u32,
+    /// Share of the cohort that may fall silent without costing the round.
+    pub max_dropout_fraction: f64,
+    /// Share of `min` that may collude with the coordinator, as an absolute number over the federation.
+    pub max_corrupt_fraction: f64,
+}
+
+/// `[privacy]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Privacy {
+    /// Differential privacy.
+    pub enabled: bool,
+    /// L2 norm an update is clipped to.
+    pub clip_norm: f64,
+}
+
+/// `[robustness]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Robustness {
+    /// Proof that every input carries.
+    pub proof: Proof,
+    /// Groups with a sum each.
+    pub groups: u32,
+}
+
+/// Proof that every input carries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Proof {
+    /// None: a participant may send any vector that fits the ring.
+    #[default]
+    None,
+    /// An L2 bound without a trusted setup.
+    Transparent,
+    /// Groth16, about 1,000 constraints.
+    #[serde(rename = "groth16-standard")]
+    Groth16Standard,
+    /// Groth16, about 10,000 constraints.
+    #[serde(rename = "groth16-enhanced")]
+    Groth16Enhanced,
+    /// Groth16, about 100,000 constraints.
+    #[serde(rename = "groth16-maximum")]
+    Groth16Maximum,
+}
+
+/// `[encoding]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EncodingSection {
+    /// Grid units between 0 and the largest weighted update, as a power of two.
+    pub precision_bits: u32,
+    /// Cap of `num_examples`.
+    pub max_weight: u32,
+    /// What is summed beside the update.
+    pub metrics: Vec<Metric>,
+}
+
+/// A quantity that every participant reports inside its masked vector.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metric {
+    /// 1 to 32 of `[a-z0-9_]`.
+    pub name: String,
+    /// Largest value of one participant; larger ones are cut to it.
+    pub max: f64,
+    /// Smallest difference that is kept.
+    #[serde(default = "one")]
+    pub resolution: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// `[timing]`, in seconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timing {
+    /// For more participants to check in, up to the target, once the minimum is there.
+    pub gather: f64,
+    /// From the invitation to the advertised keys: covers download and training.
+    pub participant_timeout: f64,
+    /// For a whole attempt.
+    pub round_timeout: f64,
+    /// For each later step.
+    pub step_timeout: f64,
+    /// For the rest, once the quorum of a step has answered.
+    pub step_grace: f64,
+}
+
+/// `[training]`: the built-in trainer's hyperparameters; `--exec` programs get them too.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Training {
+    /// Passes over the local rows in a round.
+    pub local_epochs: u32,
+    /// Rows in a step.
+    pub batch_size: u32,
+    /// Step size.
+    pub learning_rate: f64,
+    /// Share of the last step that is carried on.
+    pub momentum: f64,
+}
+
+impl Default for Cohort {
+    fn default() -> Self {
+        Self { min: 8, target: 10, max_dropout_fraction: 0.2, max_corrupt_fraction: 0.2 }
+    }
+}
+
+impl Default for Privacy {
+    fn default() -> Self {
+        Self { enabled: true, clip_norm: 1.0 }
+    }
+}
+
+impl Default for Robustness {
+    fn default() -> Self {
+        Self { proof: Proof::None, groups: 1 }
+    }
+}
+
+impl Default for EncodingSection {
+    fn default() -> Self {
+        Self { precision_bits: 16, max_weight: 1_000, metrics: Vec::new() }
+    }
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { gather: 10.0, participant_timeout: 300.0, round_timeout: 600.0, step_timeout: 60.0, step_grace: 5.0 }
+    }
+}
+
+impl Default for Training {
+    fn default() -> Self {
+        Self { local_epochs: 1, batch_size: 32, learning_rate: 0.05, momentum: 0.9 }
+    }
+}
+
+/// Why a policy is refused. Each is one sentence that names the key to change.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// Not TOML, an unknown key, or a value of another type.
+    #[error("the policy cannot be read: {0}")]
+    Unreadable(String),
+    /// Asked for by name, and not here yet.
+    #[error("{key} = {value} is not available in this version; {instead}")]
+    NotYet {
+        /// The policy's key.
+        key: &'static str,
+        /// What was asked for.
+        value: String,
+        /// What can be asked for.
+        instead: &'static str,
+    },
+    /// A number outside of its range.
+    #[error("{key} is {value}, it must be {range}")]
+    OutOfRange {
+        /// The policy's key.
+        key: &'static str,
+        /// What was asked for.
+        value: String,
+        /// What is allowed.
+        range: &'static str,
+    },
+    /// Names of metrics must be distinct and plain.
+    #[error("encoding.metrics: {0:?} is not a name of 1 to 32 of [a-z0-9_], or is named twice")]
+    MetricName(String),
+    /// No threshold stands the faults: for some size of the cohort, dropouts and colluders together are too many.
+    #[error("cohort.max_dropout_fraction and cohort.max_corrupt_fraction ask for too much")]
+    Topology(#[from] NoTopology),
+    /// The values do not fit a ring.
+    #[error(transparent)]
+    Encoding(#[from] EncodingError),
+}
+
+/// A policy that can work, with what follows from it. Only [`Policy::check`] makes one.
+#[derive(Debug, Clone)]
+pub struct CheckedPolicy {
+    policy: Policy,
+    digest: Digest,
+}
+
+impl CheckedPolicy {
+    /// As it was written, defaults filled in.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// SHA-256 of its canonical JSON: what every message of every round binds.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The vector's fields, grid and ring for a model of `model_len` values.
+    ///
+    /// # Errors
+    /// [`EncodingError`]: the values of this model and policy fit no ring; the reason names the number to change.
+    pub fn encoding(&self, model_len: usize) -> Result<Encoding, EncodingError> {
+        let Policy { cohort, privacy, encoding, .. } = &self.policy;
+        Encoding::new(EncodingSpec {
+            model_len,
+            cohort_max: cohort.target,
+            clip_norm: privacy.clip_norm,
+            max_weight: encoding.max_weight,
+            precision_bits: encoding.precision_bits,
+            metrics: encoding
+                .metrics
+                .iter()
+                .map(|metric| MetricSpec { name: metric.name.clone(), max: metric.max, resolution: metric.resolution })
+                .collect(),
+        })
+    }
+
+    /// Answers that let a step close before its deadline: the cohort less the dropouts that the policy allows for.
+    #[must_use]
+    pub fn quorum(&self, cohort: u32) -> u32 {
+        cohort - self.faults().dropouts(cohort)
+    }
+
+    /// What the graph and the threshold of an attempt have to stand.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a u32, rounded up")]
+    pub fn faults(&self) -> Faults {
+        let Cohort { min, max_dropout_fraction, max_corrupt_fraction, .. } = self.policy.cohort;
+        // The coordinator chooses whom it invites, so the bound is not a share of the cohort at hand but of the smallest.
+        let corrupt = (f64::from(min) * max_corrupt_fraction - ROUNDING_SLACK).ceil() as u32;
+        Faults { corrupt, max_dropout_fraction }
+    }
+
+    /// What one attempt binds: the same at the coordinator and at every participant that was given the same model.
+    #[must_use]
+    pub fn context(&self, federation: &FederationId, assignment: &Assignment, encoding: &Encoding) -> Context {
+        Context {
+            federation: federation.to_string(),
+            task: assignment.round.task.to_string(),
+            round: assignment.round.number,
+            attempt: assignment.attempt,
+            nonce: assignment.nonce.0,
+            policy: self.digest.0,
+            model: assignment.model.0,
+            vector_len: encoding.len() as u64,
+            bits: encoding.bits(),
+            prg: Prg::Aes256Ctr,
+            min_survivors: self.policy.cohort.min,
+            faults: self.faults(),
+        }
+    }
+}
+
+impl Policy {
+    /// Reads what a person wrote.
+    ///
+    /// # Errors
+    /// [`PolicyError::Unreadable`] names the line.
+    pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
+        if text.len() > POLICY_BYTES_MAX {
+            return Err(PolicyError::Unreadable(format!("it is larger than {POLICY_BYTES_MAX} bytes")));
+        }
+        toml::from_str(text).map_err(|error| PolicyError::Unreadable(error.to_string()))
+    }
+
+    /// Checks the policy as a whole.
+    ///
+    /// # Errors
+    /// The first rule that is broken, in one sentence.
+    pub fn check(self) -> Result<CheckedPolicy, PolicyError> {
+        self.refuse_what_is_not_here()?;
+        self.check_ranges()?;
+        let json = serde_json::to_vec(&self).map_err(|error| PolicyError::Unreadable(error.to_string()))?;
+        let checked = CheckedPolicy { digest: Digest::of(&json), policy: self };
+        // Those who advertise keys may be any number between the minimum and the target; rounding a fraction of a small
+        // number makes the ones in between the hard ones.
+        let Cohort { min, target, .. } = checked.policy.cohort;
+        for n in (min..=target.min(min.saturating_add(SMALL_COHORTS))).chain([target]) {
+            let Topology { k, .. } = Topology::derive(n, &checked.faults())?;
+            if k as usize > NEIGHBOURS_MAX {
+                let range =
+                    "a size whose participants have at most 4,096 neighbours; lower the fractions or the target";
+                return Err(PolicyError::OutOfRange { key: "cohort.target", value: n.to_string(), range });
+            }
+        }
+        // The length of the model is not known here; one value shows whether cohort, weights and grid fit at all.
+        checked.encoding(1)?;
+        Ok(checked)
+    }
+
+    fn refuse_what_is_not_here(&self) -> Result<(), PolicyError> {
+        let not_yet = |key, value: String, instead| Err(PolicyError::NotYet { key, value, instead });
+        if self.task.kind != Kind::Model {
+            return not_yet("task.kind", "\"signal\"".into(), "use \"model\"");
+        }
+        match self.task.visibility {
+            Visibility::Masked => {}
+            Visibility::Sealed => return not_yet("task.visibility", "\"sealed\"".into(), "use \"masked\""),
+            Visibility::Open => return not_yet("task.visibility", "\"open\"".into(), "use \"masked\""),
+        }
+        if self.privacy.enabled {
+            let instead = "set it to false to run without differential privacy, which protects the sum from nobody";
+            return not_yet("privacy.enabled", "true".into(), instead);
+        }
+        if self.robustness.proof != Proof::None {
+            let instead = "use \"none\": the norm of an input is then not enforced";
+            return not_yet("robustness.proof", format!("{:?}", self.robustness.proof), instead);
+        }
+        if self.robustness.groups != 1 {
+            return not_yet("robustness.groups", self.robustness.groups.to_string(), "use 1");
+        }
+        Ok(())
+    }
+
+    fn check_ranges(&self) -> Result<(), PolicyError> {
+        let Self { task, cohort, timing, training, encoding, .. } = self;
+        let within = |ok: bool, key, value: String, range| {
+            if ok { Ok(()) } else { Err(PolicyError::OutOfRange { key, value, range }) }
+        };
+        let name = &task.name;
+        let plain = (1..=NAME_CHARS_MAX).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+        within(plain, "task.name", format!("{name:?}"), "1 to 64 printable characters")?;
+        within((1..=ROUNDS_MAX).contains(&task.rounds), "task.rounds", task.rounds.to_string(), "1 to 1,000,000")?;
+        within(cohort.min >= COHORT_MIN, "cohort.min", cohort.min.to_string(), SURVIVORS_REASON)?;
+        let target = (cohort.min..=COHORT_MAX).contains(&cohort.target);
+        within(target, "cohort.target", cohort.target.to_string(), "at least cohort.min and at most 100,000")?;
+        for (key, fraction) in [
+            ("cohort.max_dropout_fraction", cohort.max_dropout_fraction),
+            ("cohort.max_corrupt_fraction", cohort.max_corrupt_fraction),
+        ] {
+            within((0.0..0.5).contains(&fraction), key, fraction.to_string(), "at least 0 and below 0.5")?;
+        }
+        for (key, seconds) in [
+            ("timing.gather", timing.gather),
+            ("timing.participant_timeout", timing.participant_timeout),
+            ("timing.round_timeout", timing.round_timeout),
+            ("timing.step_timeout", timing.step_timeout),
+            ("timing.step_grace", timing.step_grace),
+        ] {
+            within(TIMEOUT.contains(&seconds), key, seconds.to_string(), "0.01 to 604,800 seconds")?;
+        }
+        within(training.local_epochs > 0, "training.local_epochs", training.local_epochs.to_string(), "at least 1")?;
+        within(training.batch_size > 0, "training.batch_size", training.batch_size.to_string(), "at least 1")?;
+        let rate = training.learning_rate;
+        let within_f32 = rate > 0.0 && rate <= f64::from(f32::MAX);
+        within(within_f32, "training.learning_rate", rate.to_string(), "above 0 and at most 3.4e38")?;
+        let momentum = training.momentum;
+        within((0.0..1.0).contains(&momentum), "training.momentum", momentum.to_string(), "at least 0 and below 1")?;
+        let names = encoding.metrics.iter().map(|metric| metric.name.as_str());
+        within(encoding.metrics.len() <= METRICS_MAX, "encoding.metrics", names.len().to_string(), "16 at most")?;
+        for (at, name) in names.clone().enumerate() {
+            let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+            if !(1..=32).contains(&name.len()) || !name.bytes().all(plain) || names.clone().take(at).any(|n| n == name)
+            {
+                return Err(PolicyError::MetricName(name.to_owned()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of a policy as it is written, at most.
+pub const POLICY_BYTES_MAX: usize = 64 * 1024;
+/// Two would learn each other's input from their sum.
+pub const COHORT_MIN: u32 = 3;
+/// Participants in one cohort, at most.
+pub const COHORT_MAX: u32 = 100_000;
+/// Sizes above the minimum that are tried one by one.
+const SMALL_COHORTS: u32 = 32;
+const SURVIVORS_REASON: &str = "at least 3: with two, each would learn the other's input from the sum";
+const ROUNDS_MAX: u64 = 1_000_000;
+const NAME_CHARS_MAX: usize = 64;
+const METRICS_MAX: usize = 16;
+const TIMEOUT: std::ops::RangeInclusive<f64> = 0.01..=604_800.0;
+/// Above the rounding error of a product of a u32 and a fraction, far below one participant.
+const ROUNDING_SLACK: f64 = 1e-6;
+
+#[cfg(test)]
+#[expect(clippy::panic, reason = "a failed match is a failed test")]
+mod tests {
+    use super::*;
+
+    const PLAIN: &str = "[task]\nname = \"sepsis-mlp\"\nrounds = 20\n[privacy]\nenabled = false\n";
+
+    fn checked(text: &str) -> Result<CheckedPolicy, PolicyError> {
+        Policy::from_toml(text)?.check()
+    }
+
+    #[test]
+    fn defaults_are_the_documented_ones() {
+        let policy = checked(PLAIN).expect("the smallest policy").policy().clone();
+        assert_eq!((policy.cohort.min, policy.cohort.target), (8, 10));
+        assert_eq!((policy.timing.participant_timeout, policy.timing.round_timeout), (300.0, 600.0));
+        assert_eq!((policy.timing.step_timeout, policy.timing.step_grace), (60.0, 5.0));
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = checked(&format!("{PLAIN}epsilonn = 3\n")).expect_err("a typo");
+        assert!(error.to_string().contains("epsilonn"), "{error}");
+    }
+
+    #[test]
+    fn what_is_not_here_is_refused_by_name() {
+        for (text, key) in [
+            ("[task]\nname = \"a\"\nrounds = 1\n", "privacy.enabled"),
+            ("[task]\nname = \"a\"\nrounds = 1\nvisibility = \"open\"\n", "task.visibility"),
+            ("[task]\nname = \"a\"\nrounds = 1\nvisibility = \"sealed\"\n", "task.visibility"),
+            ("[task]\nname = \"a\"\nrounds = 1\nkind = \"signal\"\n", "task.kind"),
+            (&format!("{PLAIN}[robustness]\nproof = \"transparent\"\n"), "robustness.proof"),
+            (&format!("{PLAIN}[robustness]\nproof = \"groth16-standard\"\n"), "robustness.proof"),
+            (&format!("{PLAIN}[robustness]\ngroups = 2\n"), "robustness.groups"),
+        ] {
+            match checked(text) {
+                Err(PolicyError::NotYet { key: named, .. }) => assert_eq!(named, key),
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_the_key() {
+        for (extra, key) in [
+            ("[cohort]\nmin = 2\n", "cohort.min"),
+            ("[cohort]\nmin = 12\n", "cohort.target"),
+            ("[cohort]\nmax_dropout_fraction = 0.5\n", "cohort.max_dropout_fraction"),
+            ("[cohort]\nmax_corrupt_fraction = nan\n", "cohort.max_corrupt_fraction"),
+            ("[timing]\nstep_grace = -1.0\n", "timing.step_grace"),
+            ("[training]\nmomentum = 1.0\n", "training.momentum"),
+        ] {
+            match checked(&format!("{PLAIN}{extra}")) {
+                Err(PolicyError::OutOfRange { key: named, .. }) => assert_eq!(named, key),
+                other => panic!("{extra}: {other:?}"),
+            }
+        }
+        let twice =
+            "[[encoding.metrics]]\nname = \"loss\"\nmax = 9.0\n[[encoding.metrics]]\nname = \"loss\"\nmax = 9.0\n";
+        assert_eq!(checked(&format!("{PLAIN}{twice}")).err(), Some(PolicyError::MetricName("loss".into())));
+        let wide = format!("{PLAIN}[encoding]\nprecision_bits = 60\n[cohort]\ntarget = 100000\n");
+        assert!(matches!(checked(&wide), Err(PolicyError::Encoding(_))));
+    }
+
+    /// Of 4 with one that colludes, 3 neighbours have to answer: one dropout is one too many, although 3 and 5 work.
+    #[test]
+    fn a_cohort_that_no_threshold_protects_is_refused() {
+        let text = format!("{PLAIN}[cohort]\nmin = 3\ntarget = 5\nmax_dropout_fraction = 0.25\n");
+        match checked(&text) {
+            Err(PolicyError::Topology(error)) => assert_eq!((error.n, error.threshold, error.answering), (4, 3, 2)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn any_change_changes_the_digest() {
+        let plain = checked(PLAIN).expect("plain").digest();
+        assert_eq!(checked(PLAIN).expect("again").digest(), plain);
+        assert_ne!(checked(&PLAIN.replace("20", "21")).expect("other").digest(), plain);
+    }
+
+    #[test]
+    fn fractions_of_a_cohort_round_to_the_safe_side() {
+        let text = format!("{PLAIN}[cohort]\nmax_dropout_fraction = 0.3\n");
+        let policy = checked(&text).expect("plain");
+        assert_eq!((policy.faults().dropouts(10), policy.quorum(10)), (3, 7));
+        assert_eq!(policy.faults().corrupt, 2, "0.2 of 8, rounded up");
+    }
+}
