@@ -1,0 +1,102 @@
+-- One dialect for SQLite and PostgreSQL: TEXT, BIGINT, BLOB (BYTEA there), times in milliseconds since the Unix epoch.
+-- Digests and keys are 32 bytes. Numbers of rounds and attempts count from 1, `seq` counts from 0.
+
+CREATE TABLE principals (
+    id                TEXT   NOT NULL PRIMARY KEY,
+    role              TEXT   NOT NULL,
+    verifying_key     BLOB   NOT NULL UNIQUE CHECK (length(verifying_key) = 32),
+    certificate_chain BLOB   NOT NULL,
+    fingerprint       BLOB   NOT NULL UNIQUE CHECK (length(fingerprint) = 32),
+    not_after         BIGINT NOT NULL,
+    enrolled_at       BIGINT NOT NULL,
+    last_seen         BIGINT
+);
+
+-- The token itself is nowhere: whoever steals this table cannot join with it.
+CREATE TABLE join_tokens (
+    hash       BLOB   NOT NULL PRIMARY KEY CHECK (length(hash) = 32),
+    principal  TEXT   NOT NULL,
+    role       TEXT   NOT NULL,
+    expires_at BIGINT NOT NULL,
+    created_by TEXT   NOT NULL,
+    created_at BIGINT NOT NULL,
+    used_at    BIGINT
+);
+
+-- No reference to `tasks`: one model may start many tasks, and is recorded before the first of them.
+CREATE TABLE models (
+    digest     BLOB   NOT NULL PRIMARY KEY CHECK (length(digest) = 32),
+    task       TEXT,
+    bytes      BIGINT NOT NULL CHECK (bytes >= 0),
+    created_at BIGINT NOT NULL
+);
+
+CREATE TABLE tasks (
+    id            TEXT   NOT NULL PRIMARY KEY,
+    name          TEXT   NOT NULL,
+    policy_json   TEXT   NOT NULL,
+    policy_digest BLOB   NOT NULL CHECK (length(policy_digest) = 32),
+    model         BLOB   NOT NULL CHECK (length(model) = 32),
+    model_len     BIGINT NOT NULL CHECK (model_len >= 0),
+    next_round    BIGINT NOT NULL CHECK (next_round >= 1),
+    state         TEXT   NOT NULL CHECK (state IN ('active', 'complete', 'halted')),
+    reason        TEXT,
+    created_at    BIGINT NOT NULL,
+    updated_at    BIGINT NOT NULL
+);
+CREATE INDEX tasks_by_state ON tasks (state, id);
+
+CREATE TABLE rounds (
+    task         TEXT   NOT NULL REFERENCES tasks (id),
+    number       BIGINT NOT NULL CHECK (number >= 1),
+    state        TEXT   NOT NULL CHECK (state IN ('waiting', 'collecting', 'aggregating', 'complete', 'failed')),
+    attempt      BIGINT NOT NULL CHECK (attempt >= 0),
+    model        BLOB   NOT NULL CHECK (length(model) = 32),
+    release_json TEXT,
+    new_model    BLOB   CHECK (length(new_model) = 32),
+    reason       TEXT,
+    started_at   BIGINT NOT NULL,
+    ended_at     BIGINT,
+    PRIMARY KEY (task, number)
+);
+CREATE INDEX rounds_by_state ON rounds (state, task, number);
+
+CREATE TABLE attempts (
+    task        TEXT   NOT NULL,
+    round       BIGINT NOT NULL,
+    attempt     BIGINT NOT NULL CHECK (attempt >= 1),
+    state       TEXT   NOT NULL CHECK (state IN ('open', 'complete', 'abandoned')),
+    model       BLOB   NOT NULL CHECK (length(model) = 32),
+    cohort_json TEXT   NOT NULL,
+    reason      TEXT,
+    started_at  BIGINT NOT NULL,
+    ended_at    BIGINT,
+    PRIMARY KEY (task, round, attempt),
+    FOREIGN KEY (task, round) REFERENCES rounds (task, number)
+);
+
+-- The journal: what an attempt was told, in order. Replaying it gives the state of the attempt back.
+CREATE TABLE events (
+    task    TEXT   NOT NULL,
+    round   BIGINT NOT NULL,
+    attempt BIGINT NOT NULL,
+    seq     BIGINT NOT NULL CHECK (seq >= 0),
+    kind    BIGINT NOT NULL,
+    sender  TEXT,
+    body    BLOB   NOT NULL,
+    at      BIGINT NOT NULL,
+    PRIMARY KEY (task, round, attempt, seq),
+    FOREIGN KEY (task, round, attempt) REFERENCES attempts (task, round, attempt)
+);
+
+-- `status` and `body` are absent while the request is being executed.
+CREATE TABLE idempotency_keys (
+    principal      TEXT   NOT NULL,
+    key            TEXT   NOT NULL,
+    request_digest BLOB   NOT NULL CHECK (length(request_digest) = 32),
+    status         BIGINT,
+    body           BLOB,
+    created_at     BIGINT NOT NULL,
+    PRIMARY KEY (principal, key)
+);
+CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
