@@ -1,0 +1,181 @@
+//! What a participant does with a model in a round, and the trainer that comes with the program.
+
+use std::collections::BTreeMap;
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{CryptoRng, SeedableRng};
+use sordino_codec::Tensors;
+
+use super::dataset::Dataset;
+use super::exec::ExecError;
+use super::model::{Architecture, Batch, ModelError, Network};
+use super::sgd::{self, Diverged, Hyperparameters, InvalidHyperparameters};
+
+/// The metric [`BuiltinTrainer`] reports as the sum of the cross-entropy over its rows, before training, in nats.
+pub const METRIC_LOSS_SUM: &str = "loss_sum";
+/// The metric [`BuiltinTrainer`] reports as the number of its rows that the model labels right, before training.
+pub const METRIC_CORRECT: &str = "correct";
+/// Rows evaluated at once.
+const EVALUATION_BATCH: usize = 256;
+
+/// Trains a model on local data. Calls block, for as long as training takes.
+pub trait Trainer: Send {
+    /// Trains once, beginning at `model`.
+    ///
+    /// # Errors
+    /// [`TrainError`]; the participant then leaves the round out and nothing of its data has left the process.
+    fn train(&mut self, model: &Tensors, round: &RoundInfo) -> Result<Trained, TrainError>;
+}
+
+/// What a trainer is told about a round.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RoundInfo {
+    /// Number of the round, from 1.
+    pub round: u64,
+    /// How to train.
+    pub hyperparameters: Hyperparameters,
+}
+
+/// What training came to. It never leaves the machine in the clear; `Debug` prints sizes only.
+#[derive(Clone, PartialEq)]
+pub struct Trained {
+    /// The local weights, in the layout of the model that was given.
+    pub tensors: Tensors,
+    /// Rows trained on, at least 1.
+    pub num_examples: u64,
+    /// Finite numbers by name, each a sum over the local rows, so that the sites' values can be added up.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+impl std::fmt::Debug for Trained {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trained").field("values", &self.tensors.values().len()).finish_non_exhaustive()
+    }
+}
+
+/// Why there is no update from this participant this round.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// The task's numbers are wrong: tell its operator.
+    #[error(transparent)]
+    Hyperparameters(#[from] InvalidHyperparameters),
+    /// Model and data do not belong together, or the model needs a trainer of its own.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Numbers left their range.
+    #[error(transparent)]
+    Diverged(#[from] Diverged),
+    /// The model, as it was given, has no finite loss on these rows.
+    #[error("the model's loss on the local rows is not a finite number: has it diverged, or are features unscaled?")]
+    NonFiniteLoss,
+    /// The `--exec` program failed.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+}
+
+/// Momentum SGD on the built-in models; which one, the model's tensors say.
+#[derive(Debug)]
+pub struct BuiltinTrainer<R> {
+    dataset: Dataset,
+    rng: R,
+}
+
+impl<R: CryptoRng + Send> BuiltinTrainer<R> {
+    /// Trains on these rows, in orders drawn from `rng`.
+    pub fn new(dataset: Dataset, rng: R) -> Self {
+        Self { dataset, rng }
+    }
+
+    /// The local rows.
+    pub fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+}
+
+impl<R: CryptoRng + Send> Trainer for BuiltinTrainer<R> {
+    fn train(&mut self, model: &Tensors, round: &RoundInfo) -> Result<Trained, TrainError> {
+        round.hyperparameters.validate()?;
+        let architecture = Architecture::of(model.layout())?;
+        architecture.check(&self.dataset)?;
+        let before = evaluate_values(architecture, model.values(), &self.dataset)?;
+        let mut weights = model.values().to_vec();
+        sgd::train(architecture, &mut weights, &self.dataset, &round.hyperparameters, &mut self.rng)?;
+        let metrics = [(METRIC_LOSS_SUM, before.loss_sum), (METRIC_CORRECT, before.correct as f64)];
+        Ok(Trained {
+            tensors: Tensors::new(model.layout().clone(), weights).map_err(ModelError::from)?,
+            num_examples: self.dataset.rows() as u64,
+            metrics: metrics.map(|(name, value)| (name.to_owned(), value)).into(),
+        })
+    }
+}
+
+/// How well a model does on some rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Cross-entropy, in nats, summed over the rows.
+    pub loss_sum: f64,
+    /// Rows labelled right.
+    pub correct: u64,
+    /// Rows there are, at least 1.
+    pub rows: u64,
+}
+
+impl Evaluation {
+    /// Mean cross-entropy of a row, in nats.
+    pub fn loss(&self) -> f64 {
+        self.loss_sum / self.rows as f64
+    }
+
+    /// Fraction of rows labelled right, 0 to 1.
+    pub fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.rows as f64
+    }
+}
+
+/// Measures a built-in model.
+///
+/// # Errors
+/// [`TrainError::Model`] if the model is unknown or takes other rows, [`TrainError::NonFiniteLoss`].
+pub fn evaluate(model: &Tensors, dataset: &Dataset) -> Result<Evaluation, TrainError> {
+    let architecture = Architecture::of(model.layout())?;
+    architecture.check(dataset)?;
+    evaluate_values(architecture, model.values(), dataset)
+}
+
+fn evaluate_values(architecture: Architecture, weights: &[f32], dataset: &Dataset) -> Result<Evaluation, TrainError> {
+    let mut network = Network::new(architecture);
+    let features = dataset.features().chunks(EVALUATION_BATCH * dataset.columns());
+    let mut sum = Evaluation { loss_sum: 0.0, correct: 0, rows: dataset.rows() as u64 };
+    for (features, labels) in features.zip(dataset.labels().chunks(EVALUATION_BATCH)) {
+        let batch = network.evaluate(weights, Batch { features, labels });
+        sum.loss_sum += batch.loss_sum;
+        sum.correct += batch.correct as u64;
+    }
+    match sum.loss_sum.is_finite() {
+        true => Ok(sum),
+        false => Err(TrainError::NonFiniteLoss),
+    }
+}
+
+/// Trains one model on all rows in one place, to compare a federation with: `epochs` passes (the hyperparameters'
+/// `local_epochs` is not used), then measured on the test rows.
+///
+/// # Errors
+/// As [`Trainer::train`].
+pub fn centralised(
+    train: &Dataset,
+    test: &Dataset,
+    architecture: Architecture,
+    hyperparameters: &Hyperparameters,
+    epochs: u32,
+    seed: u64,
+) -> Result<Evaluation, TrainError> {
+    let hyperparameters = Hyperparameters { local_epochs: epochs, ..*hyperparameters };
+    hyperparameters.validate()?;
+    architecture.check(train)?;
+    architecture.check(test)?;
+    let mut weights = architecture.initial_values(seed)?;
+    sgd::train(architecture, &mut weights, train, &hyperparameters, &mut ChaCha20Rng::seed_from_u64(seed))?;
+    evaluate_values(architecture, &weights, test)
+}
