@@ -1,0 +1,151 @@
+//! Rounds: who takes part, one attempt after another, until there is a Release.
+//!
+//! One runner per active task picks the cohort, opens attempts and closes their steps in time; requests feed the open
+//! [`Attempt`]. What an attempt is told goes into the store's journal before anyone is told that it counts, so a
+//! coordinator that was killed replays the journal, takes the inputs from the spool, and finishes the same attempt with
+//! the same sum.
+//!
+//! There is no type for an unmasked input here: inputs are masked when they arrive, and what is opened is their sum.
+
+mod attempt;
+mod cohort;
+mod journal;
+mod registrar;
+mod release;
+mod routes;
+mod runner;
+
+pub use attempt::{Attempt, AttemptError};
+pub use registrar::{LocalRegistrar, Registrar, RegistrarError};
+pub use routes::routes;
+
+use crate::app::App;
+use cohort::Waiting;
+use sordino_store::{Store, StoreError};
+use sordino_wire::TaskId;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tokio::sync::{Notify, watch};
+
+/// The rounds of all active tasks.
+pub struct Rounds {
+    registrar: Box<dyn Registrar>,
+    tasks: Mutex<BTreeMap<TaskId, Arc<TaskRounds>>>,
+    /// Whether the tasks that were active when the service started are all in `tasks`.
+    recovered: AtomicBool,
+}
+
+/// The rounds of one task.
+pub(crate) struct TaskRounds {
+    id: TaskId,
+    waiting: Mutex<Waiting>,
+    /// Told when somebody checks in.
+    arrived: Notify,
+    current: watch::Sender<Current>,
+}
+
+/// Where a task's rounds stand.
+#[derive(Clone, Default)]
+enum Current {
+    /// The service has just started: whether an attempt is open is being looked up.
+    #[default]
+    Starting,
+    /// No attempt is open: a cohort is gathered, or a Release is made.
+    Between,
+    /// An attempt is open.
+    Open(Arc<Attempt>),
+    /// There are no more rounds.
+    Ended,
+}
+
+impl Rounds {
+    /// No task's yet.
+    #[must_use]
+    pub fn new(registrar: impl Registrar) -> Self {
+        Self { registrar: Box::new(registrar), tasks: Mutex::new(BTreeMap::new()), recovered: AtomicBool::new(false) }
+    }
+
+    /// What a request about an attempt of this task is told.
+    fn current(&self, task: &TaskId) -> Current {
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        match tasks.get(task) {
+            Some(rounds) => rounds.current.borrow().clone(),
+            None if self.recovered.load(Ordering::Acquire) => Current::Ended,
+            None => Current::Starting,
+        }
+    }
+
+    /// The rounds of a task that is active; they exist from the first time somebody asks.
+    pub(crate) fn of(&self, task: &TaskId) -> Arc<TaskRounds> {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.entry(task.clone()).or_insert_with(|| Arc::new(TaskRounds::new(task.clone()))).clone()
+    }
+
+    fn forget(&self, task: &TaskId) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(task);
+    }
+}
+
+impl TaskRounds {
+    fn new(id: TaskId) -> Self {
+        Self { id, waiting: Mutex::default(), arrived: Notify::new(), current: watch::Sender::default() }
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Deletes what uploads that are over have left in the spool. Before connections are taken: an upload that begins later
+/// is not over.
+pub(crate) async fn sweep(store: &Store) -> Result<(), StoreError> {
+    let open: Vec<_> = store.open_rounds().await?.into_iter().map(|row| (row.task, row.number, row.attempt)).collect();
+    let swept = store.spool().sweep(&open).await?;
+    if swept > 0 {
+        tracing::info!(swept, "deleted uploads of attempts that are over");
+    }
+    Ok(())
+}
+
+/// Runs the rounds of every active task, those that are created later included, until the service stops. What is open
+/// then is parked: its state is durable, and the next start goes on with it.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn run(app: Arc<App>) -> Result<(), StoreError> {
+    let mut created = app.tasks_changed.subscribe();
+    let mut runners = tokio::task::JoinSet::new();
+    let mut running = std::collections::BTreeSet::new();
+    loop {
+        for row in app.store.active_tasks().await? {
+            let Ok(id) = row.id.parse::<TaskId>() else { continue };
+            if running.insert(id.clone()) {
+                let (app, _) = (app.clone(), app.rounds.of(&id));
+                runners.spawn(async move {
+                    runner::run_task(&app, &id).await;
+                    id
+                });
+            }
+        }
+        app.rounds.recovered.store(true, Ordering::Release);
+        tokio::select! {
+            changed = created.changed() => if changed.is_err() { break },
+            Some(ended) = runners.join_next() => match ended {
+                Ok(id) => {
+                    app.rounds.of(&id).current.send_replace(Current::Ended);
+                    app.rounds.forget(&id);
+                    running.remove(&id);
+                }
+                Err(error) => tracing::error!(%error, "a task's rounds ended abnormally; restart to go on with them"),
+            },
+            () = app.lifecycle.stopping() => break,
+        }
+    }
+    while runners.join_next().await.is_some() {}
+    Ok(())
+}

@@ -1,0 +1,526 @@
+//! One attempt: the protocol's state machine, its journal, the spooled inputs and the running sum.
+
+use super::journal::{Event, Journal, JournalError};
+use crate::app::App;
+use crate::clock::millis;
+use ed25519_dalek::VerifyingKey;
+use serde::{Deserialize, Serialize};
+use sordino_codec::{Encoding, RingVector};
+use sordino_secagg::coordinator::{
+    Abort, Coordinator, Outgoing, PayloadHasher, Receipt, Rejection, RunningSum, Setup, SumError, Timing,
+};
+use sordino_secagg::{ParticipantId, Step};
+use sordino_store::{Spool, SpoolKey, StoreError};
+use sordino_wire::api::{Assignment, AttemptId};
+use sordino_wire::{CheckedPolicy, Digest};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::io::AsyncReadExt;
+use tokio::sync::{Mutex, watch};
+
+/// Why a request to an attempt is not done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttemptError {
+    /// The attempt is over.
+    #[error("attempt {attempt} of round {round} is over")]
+    Ended {
+        /// The round.
+        round: sordino_wire::RoundId,
+        /// The attempt.
+        attempt: u32,
+    },
+    /// The protocol refuses the message.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// The upload is not whole.
+    #[error("{received} of {expected} bytes of the input have arrived; send the rest first")]
+    Incomplete {
+        /// Bytes that are durable.
+        received: u64,
+        /// Bytes of the whole.
+        expected: u64,
+    },
+    /// The spool or the journal failed.
+    #[error("the attempt's state cannot be stored")]
+    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<JournalError> for AttemptError {
+    fn from(error: JournalError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<StoreError> for AttemptError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// Why an attempt stopped running.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Stopped {
+    /// It ended without a sum.
+    #[error(transparent)]
+    Aborted(#[from] Abort),
+    /// The registrar did not sign.
+    #[error(transparent)]
+    Registrar(#[from] super::RegistrarError),
+    /// Memory and store may differ: it has to be restored from the store.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The service stops; the next start goes on.
+    #[error("the service stops")]
+    Parked,
+}
+
+/// What came out of an attempt.
+pub(super) struct Opened {
+    pub(super) sum: RingVector,
+    pub(super) survivors: Vec<ParticipantId>,
+    /// The last step each member of the cohort was heard in.
+    pub(super) heard: BTreeMap<ParticipantId, Option<Step>>,
+    pub(super) input_bytes: u64,
+    pub(super) step_millis: Vec<(String, u64)>,
+}
+
+/// What is stored of an attempt when it begins.
+#[derive(Serialize, Deserialize)]
+struct StoredCohort {
+    nonce: Digest,
+    /// Names and certificate keys.
+    members: BTreeMap<String, Digest>,
+}
+
+/// The attempt of a round that is open.
+pub struct Attempt {
+    id: AttemptId,
+    assignment: Assignment,
+    encoding: Encoding,
+    cohort: BTreeSet<ParticipantId>,
+    /// `None` once the attempt is over.
+    core: Mutex<Option<Coordinator>>,
+    sum: Mutex<RunningSum>,
+    step_millis: Mutex<Vec<(String, u64)>>,
+    /// When the open step was opened, by the service's clock.
+    opened_at: Mutex<Duration>,
+    journal: Journal,
+    /// Counts what happened, for those who wait.
+    changed: watch::Sender<u64>,
+}
+
+/// What an attempt is made of.
+pub(super) struct Plan {
+    pub(super) assignment: Assignment,
+    pub(super) policy: CheckedPolicy,
+    pub(super) encoding: Encoding,
+}
+
+impl Attempt {
+    /// Names and keys of a new attempt's cohort, with a fresh nonce, as they are stored.
+    pub(super) fn cohort_json(
+        nonce: Digest,
+        members: &BTreeMap<ParticipantId, [u8; 32]>,
+    ) -> Result<String, serde_json::Error> {
+        let members = members.iter().map(|(id, key)| (id.to_string(), Digest(*key))).collect();
+        serde_json::to_string(&StoredCohort { nonce, members })
+    }
+
+    /// The attempt as the store has it: just begun, or as far as its journal goes.
+    pub(super) async fn restore(app: &App, mut plan: Plan, cohort_json: &str) -> Result<Self, Stopped> {
+        let stored: StoredCohort = serde_json::from_str(cohort_json).map_err(|_| damaged("cohort"))?;
+        plan.assignment.nonce = stored.nonce;
+        let cohort = stored
+            .members
+            .iter()
+            .map(|(id, key)| {
+                let id = ParticipantId::new(id).map_err(|_| damaged("cohort"))?;
+                Ok((id, VerifyingKey::from_bytes(&key.0).map_err(|_| damaged("cohort"))?))
+            })
+            .collect::<Result<BTreeMap<_, _>, StoreError>>()?;
+        let invited = cohort.keys().cloned().collect();
+        let now = app.now();
+        let setup = setup(app, &plan, cohort);
+        let mut core = Coordinator::new(setup, to_millis(now));
+        let mut sum = core.new_sum();
+        let id = AttemptId { round: plan.assignment.round.clone(), attempt: plan.assignment.attempt };
+        let rows = app.store.events(id.round.task.as_str(), id.round.number, id.attempt).await?;
+        let next = rows.len() as u64;
+        let mut step_millis = Vec::new();
+        let started = app.store.attempt(id.round.task.as_str(), id.round.number, id.attempt).await?;
+        let mut opened_at = started.map_or(0, |row| row.started_at);
+        for row in rows {
+            let at = row.at;
+            let step = core.step();
+            let event = Event::from_row(row).ok_or_else(|| damaged("journal"))?;
+            core = replay(app, &id, core, &mut sum, event, u64::try_from(at).unwrap_or(0)).await?;
+            if let Some(step) = step.filter(|_| core.step() != step) {
+                step_millis.push((step.name().to_owned(), u64::try_from(at - opened_at).unwrap_or(0)));
+                opened_at = at;
+            }
+        }
+        core.resume(to_millis(now));
+        let clock = app.shared_clock();
+        let journal = Journal::open(app.store.clone(), id.clone(), next, Arc::new(move || millis(clock.now())));
+        Ok(Self {
+            id,
+            assignment: plan.assignment,
+            encoding: plan.encoding,
+            cohort: invited,
+            core: Mutex::new(Some(core)),
+            sum: Mutex::new(sum),
+            step_millis: Mutex::new(step_millis),
+            opened_at: Mutex::new(now),
+            journal,
+            changed: watch::Sender::new(0),
+        })
+    }
+
+    /// Which attempt it is.
+    #[must_use]
+    pub fn id(&self) -> &AttemptId {
+        &self.id
+    }
+
+    pub(super) fn encoding(&self) -> &Encoding {
+        &self.encoding
+    }
+
+    pub(super) fn cohort(&self) -> &BTreeSet<ParticipantId> {
+        &self.cohort
+    }
+
+    /// What a participant is asked to do, if it is invited and keys can still be advertised, or it is in already.
+    pub(super) async fn assignment(&self, to: &ParticipantId, now: Duration) -> Option<Assignment> {
+        let core = self.core.lock().await;
+        let core = core.as_ref()?;
+        let invited = self.cohort.contains(to) && core.step() == Some(Step::AdvertiseKeys);
+        invited.then(|| Assignment {
+            time_left: core.deadline().saturating_sub(to_millis(now)),
+            ..self.assignment.clone()
+        })
+    }
+
+    fn ended(&self) -> AttemptError {
+        AttemptError::Ended { round: self.id.round.clone(), attempt: self.id.attempt }
+    }
+
+    /// Takes a participant's message; when this returns, it counts and is durable.
+    ///
+    /// # Errors
+    /// [`AttemptError`]: it does not count.
+    pub async fn message(
+        &self,
+        step: Step,
+        from: &ParticipantId,
+        bytes: Vec<u8>,
+        now: Duration,
+    ) -> Result<Receipt, AttemptError> {
+        let (receipt, durable) = {
+            let mut core = self.core.lock().await;
+            let core = core.as_mut().ok_or_else(|| self.ended())?;
+            let receipt = core.message(step, from, &bytes, to_millis(now))?;
+            let durable = match receipt {
+                Receipt::Accepted => self.journal.push(Event::Message { step, from: from.clone(), bytes }),
+                Receipt::Duplicate => self.journal.barrier(),
+            };
+            (receipt, durable)
+        };
+        durable.wait().await?;
+        self.happened();
+        Ok(receipt)
+    }
+
+    /// Bytes of an input, if this participant's is awaited.
+    ///
+    /// # Errors
+    /// [`AttemptError`]: it is not.
+    pub async fn expects_input(&self, from: &ParticipantId) -> Result<u64, AttemptError> {
+        let core = self.core.lock().await;
+        let core = core.as_ref().ok_or_else(|| self.ended())?;
+        core.expects_input(from)?;
+        Ok(core.input_len())
+    }
+
+    /// Takes an input whose bytes are whole in the spool: checks the header, then the bytes, then adds them to the sum.
+    ///
+    /// # Errors
+    /// [`AttemptError`]: it does not count; what is in the spool stays there, so that the rest can follow.
+    pub async fn input(&self, app: &App, from: &ParticipantId, header: Vec<u8>) -> Result<Receipt, AttemptError> {
+        let expected = {
+            let core = self.core.lock().await;
+            let core = core.as_ref().ok_or_else(|| self.ended())?;
+            if core.check_input(from, &header)? == Receipt::Duplicate {
+                self.journal.barrier().wait().await?;
+                return Ok(Receipt::Duplicate);
+            }
+            core.input_len()
+        };
+        let key = self.spool_key(from)?;
+        let spool = app.store.spool();
+        let received = spool.received(&key).await.map_err(|error| AttemptError::Store(error.into()))?;
+        if received != expected {
+            return Err(AttemptError::Incomplete { received, expected });
+        }
+        let payload = {
+            let mut hasher = PayloadHasher::new();
+            read_spooled(spool, &key, |block| hasher.update(block)).await?;
+            hasher.finish()
+        };
+        let (receipt, durable) = {
+            let mut core = self.core.lock().await;
+            let core = core.as_mut().ok_or_else(|| self.ended())?;
+            let receipt = match core.input(from, &header, &payload, to_millis(app.now())) {
+                Err(wrong @ Rejection::InputDigest { .. }) => {
+                    // These bytes can never become the ones that were signed: the upload starts over.
+                    spool.remove(&key).await?;
+                    return Err(wrong.into());
+                }
+                other => other?,
+            };
+            let durable = match receipt {
+                Receipt::Accepted => {
+                    self.journal.push(Event::Message { step: Step::MaskedInput, from: from.clone(), bytes: header })
+                }
+                Receipt::Duplicate => self.journal.barrier(),
+            };
+            (receipt, durable)
+        };
+        durable.wait().await?;
+        if receipt == Receipt::Accepted {
+            // A failure here costs time, not the input: the sum is compared with the survivors before it is opened.
+            let mut sum = self.sum.lock().await;
+            if let Err(error) = add_spooled(spool, &key, from, &mut sum).await {
+                tracing::warn!(%error, round = %self.id.round, "an input could not be added; the sum will be rebuilt");
+            }
+        }
+        self.happened();
+        Ok(receipt)
+    }
+
+    /// What opens a step for a participant; waits until there is something to say, at most until `deadline`.
+    ///
+    /// # Errors
+    /// [`AttemptError::Ended`].
+    pub async fn outgoing(
+        &self,
+        step: Step,
+        to: &ParticipantId,
+        deadline: tokio::time::Instant,
+    ) -> Result<Outgoing, AttemptError> {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            let outgoing = {
+                let core = self.core.lock().await;
+                core.as_ref().ok_or_else(|| self.ended())?.outgoing(step, to)
+            };
+            if outgoing != Outgoing::Wait {
+                return Ok(outgoing);
+            }
+            tokio::select! {
+                _ = changed.changed() => {}
+                () = tokio::time::sleep_until(deadline) => return Ok(Outgoing::Wait),
+            }
+        }
+    }
+
+    /// Where a participant's upload is spooled.
+    ///
+    /// # Errors
+    /// Never for names that were checked.
+    pub fn spool_key(&self, from: &ParticipantId) -> Result<SpoolKey, StoreError> {
+        let AttemptId { round, attempt } = &self.id;
+        SpoolKey::new(round.task.as_str(), round.number, *attempt, from.as_str())
+    }
+
+    fn happened(&self) {
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Marks the attempt as over; whoever waits is told.
+    pub(super) async fn end(&self) {
+        *self.core.lock().await = None;
+        self.happened();
+    }
+
+    /// Closes steps in time until the sum is open.
+    pub(super) async fn run(&self, app: &App) -> Result<Opened, Stopped> {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            let deadline = self.advance(app).await?;
+            let Some(deadline) = deadline else { return self.open(app).await };
+            let wait = Duration::from_millis(deadline).saturating_sub(app.now());
+            tokio::select! {
+                _ = changed.changed() => {}
+                () = tokio::time::sleep(wait) => {}
+                () = app.lifecycle.stopping() => return Err(Stopped::Parked),
+            }
+        }
+    }
+
+    /// Closes what is due; the next deadline, or `None` when the sum can be opened.
+    async fn advance(&self, app: &App) -> Result<Option<u64>, Stopped> {
+        let mut guard = self.core.lock().await;
+        loop {
+            // Taken out: where this returns early, the attempt is over or has to be restored.
+            let Some(mut core) = guard.take() else { return Err(JournalError::Closed.into()) };
+            let now = to_millis(app.now());
+            if let Some((statement, members)) = core.roster_to_sign() {
+                let signature = app.rounds.registrar.sign_roster(&statement, &members).await?;
+                self.journal.push(Event::RosterSigned(Box::new(signature))).wait().await?;
+                core = core.roster_signed(signature, to_millis(app.now()));
+                self.happened();
+            } else if core.is_opening() {
+                *guard = Some(core);
+                return Ok(None);
+            } else if core.is_due(now) {
+                if let Some(abort) = core.timed_out(now).filter(|_| !core.is_complete()) {
+                    return Err(abort.into());
+                }
+                let step = core.step();
+                core = core.close(now)?;
+                self.journal.push(Event::Closed).wait().await?;
+                self.note_closed(app, step).await;
+                self.happened();
+            } else {
+                let deadline = core.deadline();
+                *guard = Some(core);
+                return Ok(Some(deadline));
+            }
+            *guard = Some(core);
+        }
+    }
+
+    async fn note_closed(&self, app: &App, step: Option<Step>) {
+        let Some(step) = step else { return };
+        let mut opened_at = self.opened_at.lock().await;
+        let took = app.now().saturating_sub(*opened_at);
+        *opened_at = app.now();
+        metrics::histogram!("sordino_round_step_seconds", "step" => step.name()).record(took.as_secs_f64());
+        self.step_millis.lock().await.push((step.name().to_owned(), to_millis(took)));
+        tracing::debug!(round = %self.id.round, attempt = self.id.attempt, step = step.name(), "step closed");
+    }
+
+    /// Takes the masks off. From here on the attempt takes no message.
+    async fn open(&self, app: &App) -> Result<Opened, Stopped> {
+        let core = self.core.lock().await.take().ok_or(JournalError::Closed)?;
+        self.happened();
+        let AttemptId { round, .. } = &self.id;
+        app.store.set_round_state(round.task.as_str(), round.number, sordino_store::round_state::AGGREGATING).await?;
+        let began = app.now();
+        let survivors = core.survivors().unwrap_or_default();
+        let heard = core.heard();
+        let input_bytes = core.input_len();
+        let mut sum = core.new_sum();
+        std::mem::swap(&mut sum, &mut *self.sum.lock().await);
+        if !sum.is_whole_for(&survivors) {
+            sum = core.new_sum();
+            for from in &survivors {
+                add_spooled(app.store.spool(), &self.spool_key(from)?, from, &mut sum).await?;
+            }
+        }
+        let opened = tokio::task::spawn_blocking(move || core.open(sum)).await;
+        let sum = opened.map_err(|_| damaged("sum"))??;
+        let mut step_millis = self.step_millis.lock().await.clone();
+        step_millis.push(("Opening".to_owned(), to_millis(app.now().saturating_sub(began))));
+        Ok(Opened { sum, survivors, heard, input_bytes, step_millis })
+    }
+}
+
+fn setup(app: &App, plan: &Plan, cohort: BTreeMap<ParticipantId, VerifyingKey>) -> Setup {
+    let timing = &plan.policy.policy().timing;
+    let seconds = |seconds: f64| to_millis(Duration::from_secs_f64(seconds));
+    let n = u32::try_from(cohort.len()).unwrap_or(u32::MAX);
+    Setup {
+        context: plan.policy.context(app.federation(), &plan.assignment, &plan.encoding),
+        quorum: plan.policy.quorum(n),
+        cohort,
+        timing: Timing {
+            advertise: seconds(timing.participant_timeout),
+            step: seconds(timing.step_timeout),
+            grace: seconds(timing.step_grace),
+            attempt: seconds(timing.round_timeout),
+        },
+    }
+}
+
+/// Tells the state machine again what it was told before.
+async fn replay(
+    app: &App,
+    id: &AttemptId,
+    mut core: Coordinator,
+    sum: &mut RunningSum,
+    event: Event,
+    at: u64,
+) -> Result<Coordinator, Stopped> {
+    match event {
+        Event::Message { step: Step::MaskedInput, from, bytes } => {
+            let key = SpoolKey::new(id.round.task.as_str(), id.round.number, id.attempt, from.as_str())?;
+            let mut hasher = PayloadHasher::new();
+            read_spooled(app.store.spool(), &key, |block| hasher.update(block)).await?;
+            core.input(&from, &bytes, &hasher.finish(), at).map_err(|_| damaged("spool"))?;
+            add_spooled(app.store.spool(), &key, &from, sum).await?;
+        }
+        Event::Message { step, from, bytes } => {
+            core.message(step, &from, &bytes, at).map_err(|_| damaged("journal"))?;
+        }
+        Event::Closed => core = core.close(at)?,
+        Event::RosterSigned(signature) => core = core.roster_signed(*signature, at),
+    }
+    Ok(core)
+}
+
+/// Reads a spooled input from its beginning to its end.
+async fn read_spooled(spool: &Spool, key: &SpoolKey, mut each: impl FnMut(&[u8])) -> Result<(), StoreError> {
+    let mut file = spool.reader(key).await?;
+    let mut block = vec![0; READ_BLOCK];
+    loop {
+        let got =
+            file.read(&mut block).await.map_err(|source| StoreError::Io { path: key.to_string().into(), source })?;
+        if got == 0 {
+            return Ok(());
+        }
+        each(&block[..got]);
+    }
+}
+
+async fn add_spooled(
+    spool: &Spool,
+    key: &SpoolKey,
+    from: &ParticipantId,
+    sum: &mut RunningSum,
+) -> Result<(), StoreError> {
+    let no_vector = |_: SumError| damaged("spooled input");
+    let mut adder = sum.begin(from).map_err(no_vector)?;
+    let mut failed = None;
+    read_spooled(spool, key, |block| {
+        if failed.is_none() {
+            failed = adder.push(block).err();
+        }
+    })
+    .await?;
+    match failed {
+        Some(error) => Err(no_vector(error)),
+        None => adder.finish().map_err(no_vector),
+    }
+}
+
+fn damaged(what: &'static str) -> StoreError {
+    StoreError::corrupt(format!("the stored {what} of an attempt"))
+}
+
+fn to_millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Bytes of a spooled input that are in memory at a time.
+const READ_BLOCK: usize = 256 * 1024;

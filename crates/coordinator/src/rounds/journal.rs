@@ -1,0 +1,147 @@
+//! What an attempt was told, written down in order before anybody is told that it counts.
+
+use sordino_secagg::{ParticipantId, Step};
+use sordino_store::{EventRow, NewEvent, Store, StoreError};
+use sordino_wire::api::AttemptId;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+/// Something an attempt was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Event {
+    /// A participant's message. For MaskedInput the header of an input whose bytes are whole in the spool.
+    Message { step: Step, from: ParticipantId, bytes: Vec<u8> },
+    /// The open step was closed.
+    Closed,
+    /// The registrar signed the roster.
+    RosterSigned(Box<[u8; 64]>),
+}
+
+/// Numbers of the kinds of events; they are stored and never change.
+const CLOSED: i64 = 100;
+const ROSTER_SIGNED: i64 = 101;
+
+fn number(step: Step) -> i64 {
+    match step {
+        Step::AdvertiseKeys => 0,
+        Step::ShareKeys => 1,
+        Step::MaskedInput => 2,
+        Step::ConsistencyCheck => 3,
+        Step::Unmasking => 4,
+    }
+}
+
+impl Event {
+    fn into_new(self) -> NewEvent {
+        match self {
+            Self::Message { step, from, bytes } => {
+                NewEvent { kind: number(step), sender: Some(from.as_str().to_owned()), body: bytes }
+            }
+            Self::Closed => NewEvent { kind: CLOSED, sender: None, body: Vec::new() },
+            Self::RosterSigned(signature) => NewEvent { kind: ROSTER_SIGNED, sender: None, body: signature.to_vec() },
+        }
+    }
+
+    /// `None` for a row that this version did not write.
+    pub(super) fn from_row(row: EventRow) -> Option<Self> {
+        match (row.kind, row.sender) {
+            (CLOSED, None) => Some(Self::Closed),
+            (ROSTER_SIGNED, None) => Some(Self::RosterSigned(Box::new(row.body.try_into().ok()?))),
+            (kind, Some(sender)) => {
+                let step = Step::ALL.into_iter().find(|step| number(*step) == kind)?;
+                Some(Self::Message { step, from: ParticipantId::new(&sender).ok()?, bytes: row.body })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The journal of an attempt, as a queue: what is pushed first is durable first, and what waits together shares a commit.
+pub(super) struct Journal {
+    queue: mpsc::UnboundedSender<Entry>,
+}
+
+/// Resolves when an event is durable.
+pub(super) struct Durable(oneshot::Receiver<Result<(), Arc<StoreError>>>);
+
+/// The journal could not be written: what was told to the attempt in memory is not what is stored.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum JournalError {
+    #[error("the attempt's journal cannot be written")]
+    Store(#[source] Arc<StoreError>),
+    #[error("the attempt's journal is closed")]
+    Closed,
+}
+
+impl Journal {
+    /// Opens the journal behind its last event.
+    pub(super) fn open(store: Store, id: AttemptId, next: u64, now: Arc<dyn Fn() -> i64 + Send + Sync>) -> Self {
+        let (queue, events) = mpsc::unbounded_channel();
+        tokio::spawn(write(store, id, next, events, now));
+        Self { queue }
+    }
+
+    /// Puts an event behind those before it.
+    pub(super) fn push(&self, event: Event) -> Durable {
+        self.enqueue(Some(event))
+    }
+
+    /// Resolves when all that was pushed before is durable.
+    pub(super) fn barrier(&self) -> Durable {
+        self.enqueue(None)
+    }
+
+    fn enqueue(&self, event: Option<Event>) -> Durable {
+        let (done, durable) = oneshot::channel();
+        // A writer that has stopped drops `done`, which the receiver notices.
+        let _ = self.queue.send((event, done));
+        Durable(durable)
+    }
+}
+
+impl Durable {
+    pub(super) async fn wait(self) -> Result<(), JournalError> {
+        match self.0.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(JournalError::Store(error)),
+            Err(_) => Err(JournalError::Closed),
+        }
+    }
+}
+
+/// An event, or none for a barrier, and who waits until it is durable.
+type Entry = (Option<Event>, oneshot::Sender<Result<(), Arc<StoreError>>>);
+
+/// Writes until the attempt is dropped, or until the first failure: what comes after a gap must not be stored.
+async fn write(
+    store: Store,
+    id: AttemptId,
+    mut next: u64,
+    mut queue: mpsc::UnboundedReceiver<Entry>,
+    now: Arc<dyn Fn() -> i64 + Send + Sync>,
+) {
+    let mut batch = Vec::new();
+    while queue.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        let (events, waiting): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+        let events: Vec<NewEvent> = events.into_iter().flatten().map(Event::into_new).collect();
+        let count = events.len() as u64;
+        let written = if events.is_empty() {
+            Ok(())
+        } else {
+            let AttemptId { round, attempt } = &id;
+            store.append_events(round.task.as_str(), round.number, *attempt, next, events, now()).await
+        };
+        let written = written.map_err(Arc::new);
+        next += count;
+        for done in waiting {
+            // Whoever has stopped waiting does not need to know.
+            let _ = done.send(written.clone());
+        }
+        if written.is_err() {
+            return;
+        }
+    }
+}
+
+/// Events in one commit, at most.
+const BATCH_MAX: usize = 256;

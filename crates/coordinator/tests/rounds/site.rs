@@ -1,0 +1,92 @@
+//! A site for tests: joined in a folder of its own, with a trainer whose update is known.
+
+use super::common::TestFederation;
+use sordino_codec::Tensors;
+use sordino_identity::{PrincipalId, Role};
+use sordino_participant::{
+    DevOptions, Summary, TrainError, TrainOptions,
+    training::{RoundInfo, TrainError as TrainingError, Trained, Trainer},
+};
+use sordino_secagg::Step;
+use sordino_wire::{TaskId, api::Round};
+use std::{collections::BTreeMap, fs, path::PathBuf};
+use tempfile::TempDir;
+
+/// A site that has joined.
+pub struct Site {
+    pub number: u8,
+    pub id: PrincipalId,
+    folder: TempDir,
+}
+
+/// Moves every value by the site's number in hundredths.
+struct Shift(u8);
+
+impl Trainer for Shift {
+    fn train(&mut self, model: &Tensors, _: &RoundInfo) -> Result<Trained, TrainingError> {
+        let update = vec![f32::from(self.0) / 100.0; model.values().len()];
+        Ok(Trained {
+            tensors: model.plus(&update).expect("finite"),
+            num_examples: u64::from(self.0) + 1,
+            metrics: BTreeMap::from([("loss_sum".to_owned(), f64::from(self.0))]),
+        })
+    }
+}
+
+impl Site {
+    pub async fn join(federation: &TestFederation, number: u8) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let id: PrincipalId = format!("site-{number:04}").parse().unwrap();
+        let invitation = federation.invite(id.as_str(), Role::Client, 600).await;
+        sordino_participant::join(folder.path(), &invitation, &id).await.unwrap();
+        fs::create_dir(folder.path().join("dump")).unwrap();
+        Self { number, id, folder }
+    }
+
+    /// The coordinator has come back at another address.
+    pub fn moved_to(&self, url: &str) {
+        let path = self.folder.path().join("participant.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        let moved =
+            text.lines().map(|line| if line.starts_with("url") { format!("url = {url:?}") } else { line.into() });
+        fs::write(&path, moved.collect::<Vec<_>>().join("\n")).unwrap();
+    }
+
+    fn dump(&self) -> PathBuf {
+        self.folder.path().join("dump")
+    }
+
+    /// Takes part until the task ends; with `vanish`, until that round and step.
+    pub fn train(
+        &self,
+        task: &TaskId,
+        vanish: Option<(u64, Step)>,
+    ) -> impl Future<Output = Result<Summary, TrainError>> + Send + 'static {
+        let options = TrainOptions {
+            folder: self.folder.path().to_owned(),
+            task: Some(task.clone()),
+            rounds: None,
+            dev: Some(DevOptions { dump: Some(self.dump()), vanish: vanish.into_iter().collect() }),
+        };
+        sordino_participant::train(options, Box::new(Shift(self.number)), std::future::pending())
+    }
+
+    /// What the site encoded for a round's attempt.
+    fn encoded(&self, round: &Round) -> Vec<i64> {
+        let name = format!("{}.{}.{}.i64", round.id.number, round.attempt, self.id);
+        integers(&fs::read(self.dump().join(name)).unwrap())
+    }
+}
+
+pub fn integers(bytes: &[u8]) -> Vec<i64> {
+    bytes.chunks_exact(8).map(|word| i64::from_le_bytes(word.try_into().unwrap())).collect()
+}
+
+/// The sum of what a round's survivors encoded.
+pub fn plain_sum(sites: &[Site], round: &Round) -> Vec<i64> {
+    let survivors = &round.release.as_ref().unwrap().survivors;
+    let inputs: Vec<_> =
+        sites.iter().filter(|site| survivors.contains(&site.id)).map(|site| site.encoded(round)).collect();
+    assert_eq!(inputs.len(), survivors.len());
+    (0..inputs[0].len()).map(|at| inputs.iter().map(|input| input[at]).sum()).collect()
+}
