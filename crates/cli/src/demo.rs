@@ -1,0 +1,307 @@
+//! `sordino demo`: a whole federation on this machine, for real: a coordinator and every participant as processes of
+//! their own, TLS 1.3 over loopback, participants that vanish, a coordinator that is killed; and a proof on the spot
+//! that every Release is the exact sum.
+
+mod coordinator;
+mod faults;
+mod report;
+mod sites;
+mod verify;
+
+use crate::{
+    failure::{DemoError, Failure},
+    output::{Output, note},
+    signals::{Stop, Stopped},
+};
+use coordinator::Coordinator;
+use faults::Faults;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use report::{Report, RoundReport};
+use sites::Sites;
+use sordino_codec::{FileLimits, Tensors};
+use sordino_identity::PrincipalId;
+use sordino_participant::{
+    Client,
+    training::{Architecture, Dataset, Hyperparameters, Scaling, TrainTest, centralised, evaluate},
+};
+use sordino_wire::{
+    Code, RoundId, TaskId,
+    api::{Round, RoundState, Task, TaskRequest},
+};
+use std::{
+    fs::{self, File},
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// Run a whole federation on this machine: real processes, real TLS, real data, failures included.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  sordino demo --participants 20 --rounds 40 --keep demo
+
+Handwritten digits (or --data, a CSV file of split,label,features) are dealt unevenly to the participants. In every round
+some of them vanish in the middle; once the coordinator is killed with SIGKILL and started again. Each participant also
+writes its encoded input to a local file, which only this demonstration does, and the sum of those files is compared
+with what the coordinator released, bit for bit, in every round.")]
+pub(crate) struct Demo {
+    /// Sites that take part.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(3..=200))]
+    participants: u32,
+    /// Rounds to run.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    rounds: u64,
+    /// A CSV file instead of the digits; its features are divided by their largest absolute value in the training rows.
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// Fixes the split of the rows, the first model, and who vanishes when.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Keep everything in this folder: configuration, keys, logs, models. It must not exist.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+}
+
+/// The rows, and what is trained on them.
+struct Lesson {
+    train: Dataset,
+    test: Dataset,
+    architecture: Architecture,
+    /// What the features of the file are divided by; the digits come scaled.
+    divisor: Option<f32>,
+}
+
+impl Demo {
+    pub(crate) async fn run(self, output: Output) -> Result<(), Failure> {
+        let mut stop = Stop::new()?;
+        tokio::select! {
+            done = Box::pin(self.perform(output)) => done,
+            // The children end with the runtime.
+            signal = stop.wait() => match signal {
+                Stopped::Interrupt | Stopped::Terminate => Err(Failure::Interrupted),
+            },
+        }
+    }
+
+    async fn perform(self, output: Output) -> Result<(), Failure> {
+        let started = Instant::now();
+        let lesson = self.lesson()?;
+        let (folder, _temporary) = self.folder()?;
+        let faults = Faults::plan(self.participants, self.rounds, self.seed);
+        let central = {
+            let (train, test, architecture, seed) =
+                (lesson.train.clone(), lesson.test.clone(), lesson.architecture, self.seed);
+            tokio::task::spawn_blocking(move || {
+                centralised(&train, &test, architecture, &Hyperparameters::demo(), CENTRAL_EPOCHS, seed)
+            })
+        };
+        let mut coordinator = Coordinator::start(&folder).await?;
+        note(&format!("coordinator: process {}, {}", coordinator.process(), coordinator.url()));
+        let admin = coordinator.admin()?;
+        let ids = sites::ids(self.participants)?;
+        sites::join(&folder, &admin, &ids).await?;
+        let task = self.task(&admin, &lesson).await?;
+        let dealt = sites::Dealt { seed: self.seed, data: self.data.clone(), divisor: lesson.divisor };
+        let mut sites = Sites::start(&folder, &ids, &task, &dealt, &faults)?;
+        note(&format!(
+            "participants: {} processes, their rows dealt by Dirichlet(0.5); {} vanish in each round",
+            ids.len(),
+            faults.each_round()
+        ));
+
+        let bar = progress(self.rounds);
+        let mut rounds = Vec::new();
+        for number in 1..=self.rounds {
+            let id = RoundId { task: task.clone(), number };
+            let round = tokio::select! {
+                round = watch(&admin, &id, &faults, &mut coordinator) => round?,
+                ended = sites.failed() => return Err(ended),
+            };
+            let model = admin.get_model(released(&round)?.model, FileLimits::default().max_file_bytes).await?;
+            let verified = verify::sum(&admin, &folder, &round).await?;
+            rounds.push(RoundReport::new(&round, released(&round)?, &accuracy(&model, &lesson.test)?, verified));
+            bar.set_message(rounds.last().map(RoundReport::in_short).unwrap_or_default());
+            bar.inc(1);
+            if number == self.rounds {
+                fs::write(folder.join(MODEL_FILE), &model).map_err(cannot_write(&folder.join(MODEL_FILE)))?;
+            }
+        }
+        bar.finish_and_clear();
+        sites.ended().await;
+        let killed = coordinator.killed().cloned();
+        coordinator.stop().await?;
+        let central = central.await.map_err(|_| DemoError::Cut)?.map_err(|error| DemoError::Evaluate(error.into()))?;
+        let report = Report {
+            participants: self.participants,
+            rounds,
+            killed,
+            seconds: started.elapsed().as_secs_f64(),
+            centralised_accuracy: central.accuracy(),
+            model: self.keep.is_some().then(|| folder.join(MODEL_FILE)),
+            privacy: "none",
+            proof: "none",
+        };
+        output.result(&report, Report::text)?;
+        report.verdict()
+    }
+
+    fn lesson(&self) -> Result<Lesson, Failure> {
+        let (train, test, divisor) = match &self.data {
+            None => {
+                let (train, test) = Dataset::digits();
+                (train, test, None)
+            }
+            Some(path) => {
+                let refuse = |error| Failure::Rows { path: path.clone(), source: error };
+                let file =
+                    File::open(path).map_err(|source| Failure::File { what: "read", path: path.clone(), source })?;
+                let read = TrainTest::from_csv(file).map_err(|error| refuse(error.into()))?;
+                let largest = read.train.features().iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+                let divisor = if largest > 0.0 { largest } else { 1.0 };
+                let read = read.scaled(Scaling::MaxAbs(divisor)).map_err(Failure::Scaling)?;
+                let test = read.test.ok_or(DemoError::NoTestRows { path: path.clone() })?;
+                (read.train, test, Some(divisor))
+            }
+        };
+        let architecture = Architecture::Mlp { features: train.columns(), hidden: HIDDEN, classes: train.classes() };
+        Ok(Lesson { train, test, architecture, divisor })
+    }
+
+    /// The folder of the run; a temporary one goes when the run ends.
+    fn folder(&self) -> Result<(PathBuf, Option<tempfile::TempDir>), Failure> {
+        let temporary = match &self.keep {
+            None => Some(tempfile::tempdir().map_err(cannot_write(&std::env::temp_dir()))?),
+            Some(path) if path.exists() => return Err(DemoError::KeepExists { path: path.clone() }.into()),
+            Some(_) => None,
+        };
+        let folder = match (&temporary, &self.keep) {
+            (Some(temporary), _) => temporary.path().to_owned(),
+            (None, Some(path)) => path.clone(),
+            (None, None) => return Err(DemoError::Cut.into()),
+        };
+        for part in ["", "logs", "sites", "inputs"] {
+            let path = folder.join(part);
+            fs::create_dir_all(&path).map_err(cannot_write(&path))?;
+        }
+        Ok((folder, temporary))
+    }
+
+    async fn task(&self, admin: &Client, lesson: &Lesson) -> Result<TaskId, Failure> {
+        let model = lesson.architecture.initial(self.seed)?.to_safetensors();
+        let model = admin.put_model(&model).await?;
+        let policy = self.policy(lesson.train.rows());
+        let task: Task = admin.post("/v1/tasks", &TaskRequest { policy, model }).await?;
+        Ok(task.id)
+    }
+
+    /// The policy, as a person would write it.
+    fn policy(&self, rows: usize) -> String {
+        let Hyperparameters { local_epochs, batch_size, learning_rate, momentum } = Hyperparameters::demo();
+        let n = self.participants;
+        let min = n - Faults::each_round_of(n);
+        // One site may hold almost all rows; a fresh model's loss is about ln(classes) for each.
+        let (loss_max, correct_max) = (rows * 4, rows);
+        let resolution = |max: usize| (f64::from(u32::try_from(max).unwrap_or(u32::MAX)) / 65_536.0).max(1e-3);
+        let (loss_resolution, correct_resolution) = (resolution(loss_max), resolution(correct_max).max(1.0));
+        format!(
+            r#"[task]
+name = "demo"
+rounds = {rounds}
+
+[cohort]
+min = {min}
+target = {n}
+max_dropout_fraction = 0.2
+max_corrupt_fraction = 0.2
+
+[privacy]
+enabled = false
+clip_norm = {CLIP_NORM:?}
+
+[robustness]
+proof = "none"
+
+[encoding]
+max_weight = {max_weight}
+metrics = [
+  {{ name = "loss_sum", max = {loss_max}.0, resolution = {loss_resolution:?} }},
+  {{ name = "correct", max = {correct_max}.0, resolution = {correct_resolution:?} }},
+]
+
+[timing]
+gather = 5.0
+participant_timeout = 60.0
+round_timeout = 60.0
+step_timeout = 2.0
+step_grace = 0.3
+
+[training]
+local_epochs = {local_epochs}
+batch_size = {batch_size}
+learning_rate = {learning_rate:?}
+momentum = {momentum:?}
+"#,
+            rounds = self.rounds,
+            max_weight = rows.clamp(1, 1_000_000),
+        )
+    }
+}
+
+/// Waits until a round is over; in the round that is planned for it, kills the coordinator and starts it again.
+async fn watch(admin: &Client, id: &RoundId, faults: &Faults, coordinator: &mut Coordinator) -> Result<Round, Failure> {
+    loop {
+        match admin.get::<Round>(&format!("/v1/rounds/{id}")).await {
+            Ok(round) => match round.state {
+                RoundState::Complete => return Ok(round),
+                RoundState::Failed => {
+                    let reason = round.failure.unwrap_or_default();
+                    return Err(DemoError::RoundFailed { round: id.number, reason }.into());
+                }
+                RoundState::Collecting if coordinator.killed().is_none() && id.number >= faults.kill_round() => {
+                    tokio::time::sleep(faults.kill_delay()).await;
+                    coordinator.kill_and_restart(id.number, round.attempt).await?;
+                }
+                _ => {}
+            },
+            Err(error) if error.code() == Some(Code::NotFound) => {}
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(WATCH_EVERY).await;
+    }
+}
+
+fn released(round: &Round) -> Result<&sordino_wire::api::Release, Failure> {
+    round.release.as_ref().ok_or_else(|| DemoError::NoRelease { round: round.id.number }.into())
+}
+
+fn accuracy(model: &[u8], test: &Dataset) -> Result<sordino_participant::training::Evaluation, Failure> {
+    let tensors =
+        Tensors::from_safetensors(model, &FileLimits::default()).map_err(|error| DemoError::Evaluate(error.into()))?;
+    Ok(evaluate(&tensors, test).map_err(|error| DemoError::Evaluate(error.into()))?)
+}
+
+fn progress(rounds: u64) -> ProgressBar {
+    let target =
+        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(Some(rounds), target);
+    let style = ProgressStyle::with_template("round {pos}/{len} {bar:30} {elapsed} {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+fn cannot_write(path: &Path) -> impl FnOnce(std::io::Error) -> Failure {
+    let path = path.to_owned();
+    move |source| Failure::File { what: "write", path, source }
+}
+
+fn site_id(number: u32) -> Result<PrincipalId, Failure> {
+    format!("site-{number:04}").parse().map_err(|_| DemoError::Cut.into())
+}
+
+const HIDDEN: usize = 32;
+const CLIP_NORM: f64 = 5.0;
+const CENTRAL_EPOCHS: u32 = 30;
+const WATCH_EVERY: Duration = Duration::from_millis(40);
+const MODEL_FILE: &str = "model.safetensors";

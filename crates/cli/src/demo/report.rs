@@ -1,0 +1,168 @@
+//! What a run has shown, as a table for people and as JSON.
+
+use super::{coordinator::Killed, verify::Verified};
+use crate::{
+    failure::{DemoError, Failure},
+    output::table,
+};
+use serde::Serialize;
+use sordino_participant::training::{Evaluation, METRIC_LOSS_SUM};
+use sordino_wire::api::{Release, Round};
+use std::{collections::BTreeMap, path::PathBuf};
+
+/// A whole run.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) participants: u32,
+    pub(super) rounds: Vec<RoundReport>,
+    pub(super) killed: Option<Killed>,
+    pub(super) seconds: f64,
+    pub(super) centralised_accuracy: f64,
+    pub(super) model: Option<PathBuf>,
+    pub(super) privacy: &'static str,
+    pub(super) proof: &'static str,
+}
+
+/// One round of it.
+#[derive(Debug, Serialize)]
+pub(super) struct RoundReport {
+    round: u64,
+    attempt: u32,
+    cohort: usize,
+    survivors: usize,
+    /// How many fell silent, by the first step they missed.
+    dropouts: BTreeMap<String, usize>,
+    /// Bytes of one participant's input.
+    input_bytes: u64,
+    step_millis: Vec<(String, u64)>,
+    /// Mean loss of the model before the round, on the survivors' own rows.
+    loss: f64,
+    /// Of the model after the round, on the held-out rows.
+    accuracy: f64,
+    /// Values that were compared with the plain sum, all equal.
+    verified_values: usize,
+}
+
+impl RoundReport {
+    pub(super) fn new(round: &Round, release: &Release, evaluation: &Evaluation, verified: Verified) -> Self {
+        let mut dropouts = BTreeMap::new();
+        for step in release.dropouts.values().chain(release.silent_survivors.values()) {
+            *dropouts.entry(step.clone()).or_default() += 1;
+        }
+        let loss_sum = release.metrics.get(METRIC_LOSS_SUM).copied().unwrap_or(f64::NAN);
+        #[expect(clippy::cast_precision_loss, reason = "rows are far fewer than 2^52")]
+        let weight = release.weight as f64;
+        Self {
+            round: round.id.number,
+            attempt: round.attempt,
+            cohort: release.cohort.len(),
+            survivors: release.survivors.len(),
+            dropouts,
+            input_bytes: release.input_bytes,
+            step_millis: release.step_millis.clone(),
+            loss: loss_sum / weight,
+            accuracy: evaluation.accuracy(),
+            verified_values: verified.values,
+        }
+    }
+
+    /// For the progress bar.
+    pub(super) fn in_short(&self) -> String {
+        format!(
+            "loss {:.3}  accuracy {:.3}  {} of {} in the sum",
+            self.loss, self.accuracy, self.survivors, self.cohort
+        )
+    }
+
+    fn seconds(&self, step: &str) -> String {
+        let millis = self.step_millis.iter().find(|(name, _)| name == step).map(|(_, millis)| *millis);
+        millis.map_or_else(|| "-".into(), |millis| format!("{}.{:02}", millis / 1_000, millis % 1_000 / 10))
+    }
+
+    fn row(&self) -> [String; 12] {
+        let dropouts: Vec<_> = self.dropouts.iter().map(|(step, count)| format!("{count} {step}")).collect();
+        [
+            self.round.to_string(),
+            format!("{}/{}", self.survivors, self.cohort),
+            if dropouts.is_empty() { "-".into() } else { dropouts.join(", ") },
+            self.input_bytes.to_string(),
+            self.seconds("AdvertiseKeys"),
+            self.seconds("ShareKeys"),
+            self.seconds("MaskedInput"),
+            self.seconds("ConsistencyCheck"),
+            self.seconds("Unmasking"),
+            format!("{:.3}", self.loss),
+            format!("{:.3}", self.accuracy),
+            format!("exact ({})", self.verified_values),
+        ]
+    }
+}
+
+impl Report {
+    pub(super) fn accuracy(&self) -> f64 {
+        self.rounds.last().map_or(0.0, |round| round.accuracy)
+    }
+
+    pub(super) fn text(&self) -> String {
+        let header = [
+            "round",
+            "in sum",
+            "vanished before",
+            "bytes up",
+            "train+keys s",
+            "shares s",
+            "input s",
+            "check s",
+            "unmask s",
+            "loss",
+            "accuracy",
+            "sum",
+        ];
+        let mut out = table(header, self.rounds.iter().map(RoundReport::row));
+        let rounds = self.rounds.len();
+        let mut line = |text: String| out.push_str(&(text + "\n"));
+        line(String::new());
+        line(format!(
+            "sums verified       {rounds} of {rounds}: each Release equals the plain sum of its survivors' inputs, bit for bit"
+        ));
+        if let Some(Killed { round, away_millis, .. }) = &self.killed {
+            line(format!(
+                "coordinator killed  in round {round} with SIGKILL, away for {away_millis} ms; {}",
+                if self.resumed() { "it finished the same attempt" } else { "the round took a new attempt" }
+            ));
+        }
+        line(format!(
+            "accuracy            {:.4} on the held-out rows; {:.4} when one machine has all rows",
+            self.accuracy(),
+            self.centralised_accuracy
+        ));
+        line(format!(
+            "time                {:.1} s for {rounds} rounds of {} participants",
+            self.seconds, self.participants
+        ));
+        match &self.model {
+            Some(path) => line(format!("model               {}", path.display())),
+            None => line("model               not kept; run with --keep DIR to have it".into()),
+        }
+        line(
+            "what this is not    privacy.enabled = false, proof = \"none\": the coordinator sees only sums, but the sums \
+             carry no noise and the norm of an input is not enforced"
+                .into(),
+        );
+        out
+    }
+
+    fn resumed(&self) -> bool {
+        let Some(Killed { round, attempt, .. }) = &self.killed else { return false };
+        self.rounds.iter().any(|row| row.round == *round && row.attempt == *attempt)
+    }
+
+    /// Whether the run has shown what it is for.
+    pub(super) fn verdict(&self) -> Result<(), Failure> {
+        match &self.killed {
+            Some(killed) if !self.resumed() => Err(DemoError::NotResumed { round: killed.round }.into()),
+            None => Err(DemoError::NotKilled.into()),
+            Some(_) => Ok(()),
+        }
+    }
+}

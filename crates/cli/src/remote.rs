@@ -1,0 +1,45 @@
+//! What every command that asks the coordinator needs: whose certificate to show, and where to.
+
+use crate::failure::Failure;
+use serde::de::DeserializeOwned;
+use sordino_identity::CoordinatorUrl;
+use sordino_participant::{Client, Credentials};
+use sordino_wire::api::{PAGE_MAX, Page};
+use std::{path::PathBuf, time::Duration};
+
+/// Options of those commands.
+#[derive(clap::Args)]
+pub(crate) struct Remote {
+    /// Folder of the principal to act as: client.key, client.pem and root.pem.
+    #[arg(long = "as", value_name = "DIR")]
+    folder: PathBuf,
+    /// Where the coordinator is; a folder that `sordino join` made knows it.
+    #[arg(long, value_name = "URL", env = "SORDINO_SERVER")]
+    server: Option<CoordinatorUrl>,
+}
+
+impl Remote {
+    /// A client that gives up after seconds: somebody waits at a prompt.
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        let credentials = Credentials::load(&self.folder, self.server.as_ref())?;
+        Ok(Client::new(&credentials)?.with_budget(PATIENCE))
+    }
+}
+
+/// Every item of a listing, page after page.
+pub(crate) async fn all<T: DeserializeOwned>(client: &Client, path: &str) -> Result<Vec<T>, Failure> {
+    let mut items = Vec::new();
+    let mut cursor = None::<String>;
+    loop {
+        let after = cursor.as_deref().map_or(String::new(), |cursor| format!("&cursor={cursor}"));
+        let page: Page<T> = client.get(&format!("{path}?limit={PAGE_MAX}{after}")).await?;
+        items.extend(page.items);
+        // A cursor that stands still would be asked for again for ever.
+        if page.next.is_none() || page.next == cursor {
+            return Ok(items);
+        }
+        cursor = page.next;
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,208 @@
+//! The commands that need no coordinator: help, exit codes, and what is refused before anything is done.
+#![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
+mod common;
+
+use common::{Ran, sordino, sordino_in};
+use std::fs;
+
+/// Every command explains itself with an example, and hides what weakens it.
+#[test]
+fn help_shows_an_example_for_every_command() {
+    for command in [
+        &["init"][..],
+        &["serve"],
+        &["invite"],
+        &["join"],
+        &["train"],
+        &["task", "create"],
+        &["task", "list"],
+        &["task", "show"],
+        &["round", "list"],
+        &["round", "show"],
+        &["participant", "list"],
+        &["model", "init"],
+        &["model", "get"],
+        &["policy", "check"],
+        &["config", "check"],
+        &["bench", "secagg"],
+    ] {
+        let help = sordino(&[command, &["--help"]].concat());
+        help.ended(0);
+        assert!(help.stdout.contains(&format!("sordino {}", command.join(" "))), "{}", help.stdout);
+        assert!(help.stdout.contains("Example"), "{command:?}: {}", help.stdout);
+        assert!(!help.stdout.contains("--dev-") && !help.stdout.contains("ready-file"), "{command:?}");
+    }
+    let help = sordino(&["--help"]);
+    for code in ["0 ", "1 ", "2 ", "3 ", "4 ", "130 "] {
+        assert!(help.stdout.lines().any(|line| line.trim_start().starts_with(code)), "{code}: {}", help.stdout);
+    }
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_2() {
+    for arguments in [
+        &[][..],
+        &["frobnicate"],
+        &["init"],
+        &["init", "fed", "--federation", "Not A Name", "--name", "localhost"],
+        &["invite", "--as", "fed/admin", "short"],
+        &["invite", "--as", "fed/admin", "--expires", "24", "hospital-a"],
+        &["invite", "--as", "fed/admin", "--server", "http://localhost", "hospital-a"],
+        &["train", "site"],
+        &["train", "site", "--images", "i"],
+        &["train", "site", "--data", "rows.csv", "--exec", "train.sh"],
+        &["train", "site", "--data", "rows.csv", "--rounds", "0"],
+        &["model", "init", "--architecture", "cnn-1", "out"],
+        &["model", "get", "--as", "site", "XYZ", "out"],
+        &["round", "show", "--as", "site", "0193a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b.0"],
+        &["policy", "check", "policy.toml", "--model-len", "0"],
+    ] {
+        let ran = sordino(arguments);
+        ran.ended(2);
+        assert!(ran.stdout.is_empty() && ran.stderr.starts_with("error: ") || arguments.is_empty(), "{arguments:?}");
+    }
+}
+
+/// One line says what went wrong, with the whole chain of causes.
+#[test]
+fn an_error_is_one_line_and_then_hints() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = sordino_in(folder.path(), &["policy", "check", "nowhere.toml"]);
+    ran.ended(1);
+    assert_eq!(ran.stderr, "error: cannot read nowhere.toml: No such file or directory (os error 2)\n");
+
+    let ran = sordino_in(folder.path(), &["task", "list", "--as", "."]);
+    ran.ended(1);
+    let lines: Vec<_> = ran.stderr.lines().collect();
+    assert!(lines[0].starts_with("error: nothing says where the coordinator is"), "{}", ran.stderr);
+    assert_eq!(lines[1], "hint: give --server https://HOST:PORT, or set SORDINO_SERVER");
+    assert_eq!(lines.len(), 2);
+}
+
+fn init(folder: &std::path::Path) -> Ran {
+    sordino_in(folder, &["init", "fed", "--federation", "test.example", "--name", "localhost"])
+}
+
+#[test]
+fn init_never_overwrites() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = init(folder.path());
+    made.ended(0);
+    assert!(made.stdout.contains("fed/sordino.toml"), "{}", made.stdout);
+    let key = folder.path().join("fed/root/root.key");
+    let before = fs::read(&key).unwrap();
+    let again = init(folder.path());
+    again.ended(1);
+    assert!(again.stderr.contains("sordino.toml") && again.stderr.contains("keys are never overwritten"));
+    assert_eq!(fs::read(&key).unwrap(), before);
+}
+
+#[test]
+fn an_unknown_config_key_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    init(folder.path()).ended(0);
+    let check = |json: &[&str]| sordino_in(folder.path(), &[&["config", "check", "fed/sordino.toml"], json].concat());
+    check(&[]).ended(0);
+    let summary: serde_json::Value = serde_json::from_str(&check(&["--output", "json"]).stdout).unwrap();
+    assert_eq!(summary["federation"], "test.example");
+
+    let path = folder.path().join("fed/sordino.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("{text}\n[limts]\nmax_streams = 3\n")).unwrap();
+    for ran in [check(&[]), sordino_in(folder.path(), &["serve", "--config", "fed/sordino.toml"])] {
+        ran.ended(1);
+        assert!(ran.stderr.contains("limts") && ran.stderr.contains("sordino.toml"), "{}", ran.stderr);
+        assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+    }
+}
+
+/// Everything behind `--exec` belongs to the program, what looks like an option of ours included.
+#[test]
+fn a_program_keeps_its_own_options() {
+    let ran = sordino(&["train", "nowhere", "--exec", "train.sh", "--fast", "--seed", "x"]);
+    ran.ended(1);
+    assert!(ran.stderr.contains("nowhere/participant.toml"), "{}", ran.stderr);
+}
+
+/// What weakens a coordinator never meets a network.
+#[test]
+fn insecure_dev_off_loopback_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["init", "fed", "--federation", "test.example", "--name", "localhost", "--listen", "0.0.0.0:0"];
+    sordino_in(folder.path(), &arguments).ended(0);
+    let ran = sordino_in(folder.path(), &["serve", "--config", "fed/sordino.toml", "--insecure-dev"]);
+    ran.ended(1);
+    assert!(ran.stderr.contains("loopback"), "{}", ran.stderr);
+}
+
+#[test]
+fn options_that_weaken_a_site_need_the_flag() {
+    for (option, value) in [("--dev-dump", "dump"), ("--dev-vanish", "3:ShareKeys"), ("--dev-split", "0/3/0.5/1")] {
+        let ran = sordino(&["train", "site", "--data", "rows.csv", option, value]);
+        ran.ended(2);
+        assert!(ran.stderr.contains(option) && ran.stderr.contains("--insecure-dev"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_model_is_made_once_and_the_same_for_a_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    let make = |seed: &str, out: &str| {
+        sordino_in(folder.path(), &["model", "init", "--architecture", "mlp-64-32-10", "--seed", seed, out])
+    };
+    let first = make("1", "a");
+    first.ended(0);
+    assert_eq!(first.stdout.trim().len(), 64, "a digest");
+    let second = make("1", "b");
+    second.ended(0);
+    assert_eq!(first.stdout, second.stdout);
+    let other = make("2", "c");
+    other.ended(0);
+    assert_ne!(first.stdout, other.stdout);
+    make("2", "a").ended(1);
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    assert_eq!(fs::read(a).unwrap(), fs::read(b).unwrap());
+}
+
+/// Numbers of the policy in the documentation: a complete graph of 8 and of 10, and 2,411 values of 31 bits or fewer.
+#[test]
+fn a_policy_is_checked_and_what_follows_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = "[task]\nname = \"digits\"\nrounds = 20\n[privacy]\nenabled = false\n";
+    fs::write(folder.path().join("policy.toml"), policy).unwrap();
+    let arguments = ["policy", "check", "policy.toml", "--model-len", "2410", "--output", "json"];
+    let ran = sordino_in(folder.path(), &arguments);
+    ran.ended(0);
+    let checked: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let cohorts = checked["cohorts"].as_array().unwrap();
+    let numbers = |at: usize| ["participants", "k", "t"].map(|key| cohorts[at][key].as_u64().unwrap());
+    assert_eq!((numbers(0), numbers(1)), ([8, 7, 5], [10, 9, 6]));
+    let (bits, bytes) = (checked["input"]["ring_bits"].as_u64().unwrap(), checked["input"]["bytes"].as_u64().unwrap());
+    assert_eq!(checked["input"]["values"], 2411);
+    assert_eq!(bytes, (2411 * bits).div_ceil(8));
+
+    fs::write(folder.path().join("policy.toml"), format!("{policy}[cohort]\nmin = 2\n")).unwrap();
+    let ran = sordino_in(folder.path(), &arguments[..3]);
+    ran.ended(1);
+    assert!(ran.stderr.contains("cohort.min") && ran.stderr.contains("hint: "), "{}", ran.stderr);
+}
+
+/// A short run of every cohort; each compares the opened sum with the plain one before it reports.
+#[test]
+fn a_quick_benchmark_measures_every_cohort() {
+    let ran = sordino(&["bench", "secagg", "--quick", "--output", "json"]);
+    ran.ended(0);
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 1 + 3 * 3);
+    assert_eq!((&rows[0]["n"], &rows[0]["k"]), (&22.into(), &21.into()));
+    for row in rows {
+        let [unmask, per_value] = ["unmask_cpu_ms", "bytes_per_value"].map(|key| row[key].as_f64().unwrap());
+        assert!(unmask > 0.0 && (2.0..5.0).contains(&per_value), "{row}");
+    }
+    for key in ["masking", "adding"] {
+        assert!(report[key]["fraction"].as_f64().unwrap() > 0.0);
+    }
+    assert!(report["marks"].as_array().unwrap().is_empty());
+}
