@@ -82,6 +82,18 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Failure> {
     if status.success() { Ok(()) } else { Err(Failure::Command { command: text, status }) }
 }
 
+/// Runs a command to its end and returns what it printed on standard output.
+pub(crate) fn output(command: &mut Command) -> Result<String, Failure> {
+    let text = shown(command);
+    eprintln!("$ {text}");
+    let output = command.output().map_err(|source| Failure::Start { command: text.clone(), source })?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(Failure::Command { command: text, status: output.status })
+    }
+}
+
 /// Cargo names itself to what it runs, so that a chosen toolchain stays chosen.
 fn program() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::report::Failure;
-use crate::{arrows, cargo, deny, lint};
+use crate::{arrows, cargo, demo, deny, lint};
 
 /// A step's name, which is also the command that runs it alone, and what it does.
 type Step = (&'static str, fn() -> Result<(), Failure>);
@@ -15,7 +15,7 @@ const STEPS: &[Step] = &[
     ("deny", deny::run),
     ("lint", lint::run),
     ("test", || cargo::test(&[])),
-    // Steps that run the built product, such as a short demo, come last: add them here.
+    ("demo", demo::run),
 ];
 
 /// Runs all steps and stops at the first that fails.

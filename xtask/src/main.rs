@@ -6,6 +6,7 @@
 mod arrows;
 mod cargo;
 mod ci;
+mod demo;
 mod deny;
 #[cfg(test)]
 mod fabricated;
@@ -63,6 +64,8 @@ enum Chore {
         #[arg(long)]
         log: bool,
     },
+    /// Run the release build's demo for a few rounds and check what it reports
+    Demo,
     /// Everything CI checks, in its order; stops at the first failure
     Ci,
 }
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Chore::Deny => deny::run(),
         Chore::Test { args } => cargo::test(&args),
         Chore::Sim { seeds, first, log } => cargo::sim(seeds, first, log),
+        Chore::Demo => demo::run(),
         Chore::Ci => ci::run(),
     };
     match done {

@@ -34,6 +34,9 @@ pub(crate) enum Failure {
     /// A step of `ci` did not succeed.
     #[error("step `{step}` failed; run `cargo xtask {step}` alone to see it again")]
     Step { step: &'static str, source: Box<Failure> },
+    /// The demo ran and did not show what it is for.
+    #[error("the demo: {0}")]
+    Demo(String),
     /// Cargo could not describe the workspace.
     #[error(
         "cannot read the dependency graph; if Cargo.lock is out of date, run `cargo metadata --format-version 1 --offline` and commit the change"

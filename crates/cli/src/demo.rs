@@ -111,7 +111,7 @@ impl Demo {
         ));
 
         let bar = progress(self.rounds);
-        let mut rounds = Vec::new();
+        let (mut rounds, mut last_model) = (Vec::new(), Vec::new());
         for number in 1..=self.rounds {
             let id = RoundId { task: task.clone(), number };
             let round = tokio::select! {
@@ -123,9 +123,7 @@ impl Demo {
             rounds.push(RoundReport::new(&round, released(&round)?, &accuracy(&model, &lesson.test)?, verified));
             bar.set_message(rounds.last().map(RoundReport::in_short).unwrap_or_default());
             bar.inc(1);
-            if number == self.rounds {
-                fs::write(folder.join(MODEL_FILE), &model).map_err(cannot_write(&folder.join(MODEL_FILE)))?;
-            }
+            last_model = model;
         }
         bar.finish_and_clear();
         sites.ended().await;
@@ -138,7 +136,7 @@ impl Demo {
             killed,
             seconds: started.elapsed().as_secs_f64(),
             centralised_accuracy: central.accuracy(),
-            model: self.keep.is_some().then(|| folder.join(MODEL_FILE)),
+            model: self.save(&last_model)?,
             privacy: "none",
             proof: "none",
         };
@@ -185,6 +183,20 @@ impl Demo {
             fs::create_dir_all(&path).map_err(cannot_write(&path))?;
         }
         Ok((folder, temporary))
+    }
+
+    /// Writes the model where it outlives the run.
+    fn save(&self, model: &[u8]) -> Result<PathBuf, Failure> {
+        let path = match &self.keep {
+            Some(folder) => folder.join(MODEL_FILE),
+            None => {
+                let file = tempfile::Builder::new().prefix("sordino-demo-").suffix(".safetensors").tempfile();
+                let kept = file.map_err(cannot_write(&std::env::temp_dir()))?.keep();
+                kept.map_err(|error| cannot_write(&std::env::temp_dir())(error.error))?.1
+            }
+        };
+        fs::write(&path, model).map_err(cannot_write(&path))?;
+        Ok(path)
     }
 
     async fn task(&self, admin: &Client, lesson: &Lesson) -> Result<TaskId, Failure> {

@@ -18,7 +18,7 @@ pub(super) struct Report {
     pub(super) killed: Option<Killed>,
     pub(super) seconds: f64,
     pub(super) centralised_accuracy: f64,
-    pub(super) model: Option<PathBuf>,
+    pub(super) model: PathBuf,
     pub(super) privacy: &'static str,
     pub(super) proof: &'static str,
 }
@@ -140,10 +140,7 @@ impl Report {
             "time                {:.1} s for {rounds} rounds of {} participants",
             self.seconds, self.participants
         ));
-        match &self.model {
-            Some(path) => line(format!("model               {}", path.display())),
-            None => line("model               not kept; run with --keep DIR to have it".into()),
-        }
+        line(format!("model               {}", self.model.display()));
         line(
             "what this is not    privacy.enabled = false, proof = \"none\": the coordinator sees only sums, but the sums \
              carry no noise and the norm of an input is not enforced"
