@@ -26,7 +26,8 @@ struct Round {
 /// was exact and that the killed coordinator finished its round.
 pub(crate) fn run() -> Result<(), Failure> {
     let rounds = ROUNDS.to_string();
-    let mut command = cargo::cargo(["run", "--release", "--locked", "--", "demo", "--output", "json", "--rounds", &rounds]);
+    let mut command =
+        cargo::cargo(["run", "--release", "--locked", "--", "demo", "--output", "json", "--rounds", &rounds]);
     let json = cargo::output(command.stderr(Stdio::inherit()))?;
     let report: Report = serde_json::from_str(&json).map_err(|error| Failure::Demo(error.to_string()))?;
     let accuracy = check(&report).map_err(Failure::Demo)?;
