@@ -4,7 +4,7 @@
 //! only. The root and the self-mask seed are independent uniform scalars; the channel key depends on neither: from a
 //! revealed root neither a sealed share nor a self mask can be computed.
 
-use crate::canonical::Writer;
+use crate::canonical::{Malformed, Reader, Writer};
 use crate::context::{ContextDigest, ParticipantId};
 use crate::labels;
 use crate::merkle::Hash;
@@ -243,6 +243,14 @@ impl Role {
         match self {
             Self::Root => 0,
             Self::SelfSeed => 1,
+        }
+    }
+
+    pub(crate) fn read(input: &mut Reader<'_>) -> Result<Self, Malformed> {
+        match input.u8("role")? {
+            0 => Ok(Self::Root),
+            1 => Ok(Self::SelfSeed),
+            _ => Err(Malformed::Value { field: "role" }),
         }
     }
 }

@@ -66,6 +66,24 @@ impl Step {
         Self::ALL.into_iter().find(|step| step.name() == name)
     }
 
+    /// Its number, as it is stored; numbers never change.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::AdvertiseKeys => 0,
+            Self::ShareKeys => 1,
+            Self::MaskedInput => 2,
+            Self::ConsistencyCheck => 3,
+            Self::Unmasking => 4,
+        }
+    }
+
+    /// The step of that number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|step| step.number() == number)
+    }
+
     /// The step after it.
     #[must_use]
     pub fn next(self) -> Option<Self> {
@@ -562,11 +580,7 @@ impl Unmasking {
         let shares = (0..count)
             .map(|_| {
                 let dealer = input.u32("dealer")?;
-                let role = match input.u8("role")? {
-                    0 => Role::Root,
-                    1 => Role::SelfSeed,
-                    _ => return Err(Malformed::Value { field: "role" }),
-                };
+                let role = Role::read(&mut input)?;
                 let share =
                     SecretScalar::from_bytes(&input.array("share")?).ok_or(Malformed::Value { field: "share" })?;
                 Ok(RevealedShare { dealer, role, salted: SaltedShare { share, salt: Box::new(input.array("salt")?) } })

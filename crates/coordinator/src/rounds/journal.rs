@@ -17,25 +17,15 @@ pub(super) enum Event {
     RosterSigned(Box<[u8; 64]>),
 }
 
-/// Numbers of the kinds of events; they are stored and never change.
+/// Numbers of the kinds of events beside those of the steps; they are stored and never change.
 const CLOSED: i64 = 100;
 const ROSTER_SIGNED: i64 = 101;
-
-fn number(step: Step) -> i64 {
-    match step {
-        Step::AdvertiseKeys => 0,
-        Step::ShareKeys => 1,
-        Step::MaskedInput => 2,
-        Step::ConsistencyCheck => 3,
-        Step::Unmasking => 4,
-    }
-}
 
 impl Event {
     fn into_new(self) -> NewEvent {
         match self {
             Self::Message { step, from, bytes } => {
-                NewEvent { kind: number(step), sender: Some(from.as_str().to_owned()), body: bytes }
+                NewEvent { kind: step.number().into(), sender: Some(from.as_str().to_owned()), body: bytes }
             }
             Self::Closed => NewEvent { kind: CLOSED, sender: None, body: Vec::new() },
             Self::RosterSigned(signature) => NewEvent { kind: ROSTER_SIGNED, sender: None, body: signature.to_vec() },
@@ -48,7 +38,7 @@ impl Event {
             (CLOSED, None) => Some(Self::Closed),
             (ROSTER_SIGNED, None) => Some(Self::RosterSigned(Box::new(row.body.try_into().ok()?))),
             (kind, Some(sender)) => {
-                let step = Step::ALL.into_iter().find(|step| number(*step) == kind)?;
+                let step = Step::from_number(u8::try_from(kind).ok()?)?;
                 Some(Self::Message { step, from: ParticipantId::new(&sender).ok()?, bytes: row.body })
             }
             _ => None,

@@ -69,7 +69,7 @@ impl Stored {
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         // One allocation that is large enough: growing would leave copies of secrets behind.
         let mut out = Writer::with_capacity(self.size_bound());
-        out.u16(VERSION).u8(tag(self.step()));
+        out.u16(VERSION).u8(self.step().number());
         let session = self.session();
         out.raw(session.digest.as_bytes()).bytes(session.id.as_str().as_bytes()).bytes(self.message());
         match self {
@@ -118,9 +118,7 @@ impl Stored {
         if version != VERSION {
             return Err(Malformed::Version { got: version, expected: VERSION }.into());
         }
-        let step = input.u8("state")?;
-        let step =
-            Step::ALL.into_iter().find(|known| tag(*known) == step).ok_or(Malformed::Value { field: "state" })?;
+        let step = Step::from_number(input.u8("state")?).ok_or(Malformed::Value { field: "state" })?;
         let digest = context.digest();
         if input.hash("context")? != *digest.as_bytes() {
             return Err(RestoreError::OtherAttempt);
@@ -190,16 +188,6 @@ impl Stored {
 const FIXED_MAX: usize = 1_024 + ROSTER_MAX / 8;
 /// Bytes of a stored neighbour with its shares.
 const PER_NEIGHBOUR_MAX: usize = 512;
-
-fn tag(step: Step) -> u8 {
-    match step {
-        Step::AdvertiseKeys => 0,
-        Step::ShareKeys => 1,
-        Step::MaskedInput => 2,
-        Step::ConsistencyCheck => 3,
-        Step::Unmasking => 4,
-    }
-}
 
 fn write_input(out: &mut Writer, input: &RingVector) {
     out.raw(&Zeroizing::new(pack(input)));
@@ -276,11 +264,7 @@ fn read_reveal(input: &mut Reader<'_>) -> Result<BTreeMap<u32, (Role, SaltedShar
     (0..count)
         .map(|_| {
             let dealer = input.u32("dealer")?;
-            let role = match input.u8("role")? {
-                0 => Role::Root,
-                1 => Role::SelfSeed,
-                _ => return Err(Malformed::Value { field: "role" }),
-            };
+            let role = Role::read(input)?;
             let share = read_secret(input)?;
             Ok((dealer, (role, SaltedShare { share, salt: Box::new(input.array("salt")?) })))
         })
