@@ -105,6 +105,8 @@ pub struct Attempt {
     assignment: Assignment,
     encoding: Encoding,
     cohort: BTreeSet<ParticipantId>,
+    /// One for each of them: the headers of its input are looked at one after the other.
+    turns: BTreeMap<ParticipantId, Mutex<()>>,
     /// `None` once the attempt is over.
     core: Mutex<Option<Coordinator>>,
     sum: Mutex<RunningSum>,
@@ -145,7 +147,7 @@ impl Attempt {
                 Ok((id, VerifyingKey::from_bytes(&key.0).map_err(|_| damaged("cohort"))?))
             })
             .collect::<Result<BTreeMap<_, _>, StoreError>>()?;
-        let invited = cohort.keys().cloned().collect();
+        let invited: BTreeSet<_> = cohort.keys().cloned().collect();
         let now = app.now();
         let setup = setup(app, &plan, cohort);
         let mut core = Coordinator::new(setup, to_millis(now));
@@ -173,6 +175,7 @@ impl Attempt {
             id,
             assignment: plan.assignment,
             encoding: plan.encoding,
+            turns: invited.iter().map(|id| (id.clone(), Mutex::default())).collect(),
             cohort: invited,
             core: Mutex::new(Some(core)),
             sum: Mutex::new(sum),
@@ -210,6 +213,11 @@ impl Attempt {
 
     fn ended(&self) -> AttemptError {
         AttemptError::Ended { round: self.id.round.clone(), attempt: self.id.attempt }
+    }
+
+    /// Whether this step is the one that takes messages now.
+    pub async fn is_open(&self, step: Step) -> bool {
+        self.core.lock().await.as_ref().is_some_and(|core| core.step() == Some(step))
     }
 
     /// Takes a participant's message; when this returns, it counts and is durable.
@@ -254,6 +262,11 @@ impl Attempt {
     /// # Errors
     /// [`AttemptError`]: it does not count; what is in the spool stays there, so that the rest can follow.
     pub async fn input(&self, app: &App, from: &ParticipantId, header: Vec<u8>) -> Result<Receipt, AttemptError> {
+        // Else one header could throw away the bytes that another one has just been found to fit.
+        let _turn = match self.turns.get(from) {
+            Some(turn) => Some(turn.lock().await),
+            None => None,
+        };
         let expected = {
             let core = self.core.lock().await;
             let core = core.as_ref().ok_or_else(|| self.ended())?;
@@ -278,8 +291,8 @@ impl Attempt {
             let mut core = self.core.lock().await;
             let core = core.as_mut().ok_or_else(|| self.ended())?;
             let receipt = match core.input(from, &header, &payload, to_millis(app.now())) {
-                Err(wrong @ Rejection::InputDigest { .. }) => {
-                    // These bytes can never become the ones that were signed: the upload starts over.
+                Err(wrong @ (Rejection::InputDigest { .. } | Rejection::InputPadding)) => {
+                    // These bytes can never become an input that was signed: the upload starts over.
                     spool.remove(&key).await?;
                     return Err(wrong.into());
                 }

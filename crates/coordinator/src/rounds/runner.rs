@@ -204,8 +204,8 @@ async fn give_up(
 ) -> Result<Next, Failed> {
     match stopped {
         Stopped::Parked => Err(Failed::Parked),
-        Stopped::Store(error @ StoreError::Corrupt { .. }) => {
-            // What was stored of the attempt cannot be read again: it cannot end with its sum.
+        Stopped::Store(error @ (StoreError::Corrupt { .. } | StoreError::NotFound { .. })) => {
+            // What was stored of the attempt is damaged or gone: it cannot end with its sum.
             abandon(app, task, (round, attempt), &crate::answer::chain(&error)).await
         }
         Stopped::Store(error) => Err(error.into()),

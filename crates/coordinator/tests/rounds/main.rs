@@ -4,7 +4,14 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod hostile;
+mod lies;
+mod raw;
 mod site;
+mod stage;
+mod uploads;
+#[path = "../service/wire.rs"]
+mod wire;
 
 use common::{TestFederation, model};
 use site::Site;

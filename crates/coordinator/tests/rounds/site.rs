@@ -62,17 +62,27 @@ impl Site {
         task: &TaskId,
         vanish: Option<(u64, Step)>,
     ) -> impl Future<Output = Result<Summary, TrainError>> + Send + 'static {
+        self.train_by(Box::new(Shift(self.number)), task, vanish)
+    }
+
+    /// The same, with another trainer.
+    pub fn train_by(
+        &self,
+        trainer: Box<dyn Trainer>,
+        task: &TaskId,
+        vanish: Option<(u64, Step)>,
+    ) -> impl Future<Output = Result<Summary, TrainError>> + Send + 'static {
         let options = TrainOptions {
             folder: self.folder.path().to_owned(),
             task: Some(task.clone()),
             rounds: None,
             dev: Some(DevOptions { dump: Some(self.dump()), vanish: vanish.into_iter().collect() }),
         };
-        sordino_participant::train(options, Box::new(Shift(self.number)), std::future::pending())
+        sordino_participant::train(options, trainer, std::future::pending())
     }
 
     /// What the site encoded for a round's attempt.
-    fn encoded(&self, round: &Round) -> Vec<i64> {
+    pub fn encoded(&self, round: &Round) -> Vec<i64> {
         let name = format!("{}.{}.{}.i64", round.id.number, round.attempt, self.id);
         integers(&fs::read(self.dump().join(name)).unwrap())
     }
