@@ -18,6 +18,7 @@ use crate::canonical::Writer;
 use crate::context::{ContextDigest, Faults};
 use crate::labels;
 use crate::merkle::Hash;
+use crate::message::NEIGHBOURS_MAX;
 use sha2::{Digest as _, Sha256};
 
 /// Neighbours and threshold of every participant of a roster.
@@ -61,7 +62,9 @@ impl Topology {
 
     fn derive_for(n: u32, corrupt: u32, dropouts: u32, security_bits: f64) -> Result<Self, NoTopology> {
         let factorials = LogFactorials::new(n);
-        let sparse = (2..n.saturating_sub(1)).step_by(2).find_map(|k| {
+        // No participant can take more neighbours than its messages hold.
+        let most = u32::try_from(NEIGHBOURS_MAX).unwrap_or(u32::MAX);
+        let sparse = (2..n.saturating_sub(1).min(most + 1)).step_by(2).find_map(|k| {
             let connected = {
                 let faulty = (f64::from(corrupt) + f64::from(dropouts)) / f64::from(n);
                 f64::from(n).log2() + f64::from(k / 2) * faulty.log2() <= -security_bits

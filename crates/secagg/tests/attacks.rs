@@ -306,6 +306,23 @@ fn redirected_shares() {
     assert_eq!(world.open(), Ok(world.plain_sum(&[0, 1, 2, 3, 4])));
 }
 
+/// The registrar computes what it signs from what each member advertised and from the keys that it admitted: it signs for
+/// nobody it does not know, and for no key that a member did not sign.
+#[test]
+fn a_registrar_signs_for_those_it_admitted_only() {
+    let mut world = World::new(context(ONE_OF_FIVE), 5, 19);
+    world.play(Step::AdvertiseKeys, &[0, 1, 2, 3, 4]);
+    world.close_unsigned().expect("everybody answered");
+    let roster = world.coordinator().roster_to_sign().expect("AdvertiseKeys is closed");
+    assert_eq!(roster.members().len(), 5);
+    assert!(roster.statement(|id| world.key_of(id)).is_ok());
+    let stranger = world.parties[2].id.clone();
+    assert_eq!(roster.statement(|id| world.key_of(id).filter(|_| *id != stranger)), Err(stranger.clone()));
+    let other = world.parties[3].key.verifying_key();
+    let mistaken = |id: &ParticipantId| if *id == stranger { Some(other) } else { world.key_of(id) };
+    assert_eq!(roster.statement(mistaken), Err(stranger.clone()));
+}
+
 /// A participant that is told other dealers than those who shared keys masks for the wrong ones. What it then sends would
 /// spoil the sum without a trace, so it is refused, and the others' sum is exact.
 #[test]

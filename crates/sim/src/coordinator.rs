@@ -128,7 +128,8 @@ impl CoordinatorNode {
     /// What the registrar is to sign.
     pub(crate) fn roster_to_sign(&self) -> Option<Vec<u8>> {
         let live = self.live.as_ref().filter(|_| self.outcome().is_none())?;
-        live.core.roster_to_sign().map(|(statement, _)| statement)
+        let roster = live.core.roster_to_sign()?;
+        roster.statement(|id| self.cohort.get(id).copied()).ok()
     }
 
     /// Starts the process: the journal is told again.
@@ -295,7 +296,7 @@ impl CoordinatorNode {
         now: Millis,
         breaks: Breaks<'_>,
     ) -> Result<(), Crashed> {
-        if attempt != self.attempt() || self.roster_to_sign().is_none() {
+        if attempt != self.attempt() || !self.live.as_ref().is_some_and(|live| live.core.awaits_registrar()) {
             return Ok(());
         }
         self.write(Entry::RosterSigned { signature, at: now }, breaks)?;

@@ -80,7 +80,9 @@ pub(crate) fn run(scenario: &Scenario, federation: &Certificates) -> Result<Outc
         members.push(state);
     }
     coordinator = coordinator.close(0)?;
-    let (statement, _) = coordinator.roster_to_sign().ok_or_else(|| silent("the registrar"))?;
+    let roster = coordinator.roster_to_sign().ok_or_else(|| silent("the registrar"))?;
+    let keys: BTreeMap<_, _> = sites.iter().map(|site| (&site.id, site.key.verifying_key())).collect();
+    let statement = roster.statement(|id| keys.get(id).copied()).map_err(|id| silent(id.as_str()))?;
     let silent_ones = choose_dropouts(scenario, topology, &context, &statement)?;
     coordinator = coordinator.roster_signed(federation.registrar_signature(&statement), 0);
 

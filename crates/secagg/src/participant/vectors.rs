@@ -116,7 +116,10 @@ fn attempt(context: &Context) -> Value {
         awaiting_roster.push(state);
     }
     coordinator = coordinator.close(0).expect("everybody answered");
-    let (statement, _) = coordinator.roster_to_sign().expect("a roster");
+    let roster = coordinator.roster_to_sign().expect("a roster");
+    let key_of =
+        |id: &ParticipantId| parties.iter().find(|party| party.id == *id).map(|party| party.key.verifying_key());
+    let statement = roster.statement(key_of).expect("honest");
     coordinator = coordinator.roster_signed(Signer::sign(&registrar, &statement), 0);
 
     let mut awaiting_shares = Vec::new();

@@ -264,14 +264,26 @@ impl World {
         }
     }
 
+    /// Closes the open step, and no more.
+    pub(crate) fn close_unsigned(&mut self) -> Result<(), Abort> {
+        self.coordinator = Some(self.coordinator.take().expect("the attempt is not over").close(0)?);
+        Ok(())
+    }
+
     /// Closes the open step; the registrar signs the roster.
     pub(crate) fn close(&mut self) -> Result<(), Abort> {
-        let mut coordinator = self.coordinator.take().expect("the attempt is not over").close(0)?;
-        if let Some((statement, _)) = coordinator.roster_to_sign() {
+        self.close_unsigned()?;
+        let mut coordinator = self.coordinator.take().expect("just closed");
+        if let Some(roster) = coordinator.roster_to_sign() {
+            let statement = roster.statement(|id| self.key_of(id)).expect("who advertised has a key");
             coordinator = coordinator.roster_signed(self.registrar.sign(&statement).to_bytes(), 0);
         }
         self.coordinator = Some(coordinator);
         Ok(())
+    }
+
+    pub(crate) fn key_of(&self, id: &ParticipantId) -> Option<VerifyingKey> {
+        self.parties.iter().find(|party| party.id == *id).map(|party| party.key.verifying_key())
     }
 
     /// Takes the masks off.

@@ -1,0 +1,77 @@
+//! Who advertised keys, and the statement about them that the registrar signs.
+
+use crate::context::{ContextDigest, ParticipantId};
+use crate::merkle::{self, Hash};
+use crate::message::{AdvertiseKeys, advertisement_digest, roster_leaf, roster_statement, verify_message};
+use crate::topology::Graph;
+use ed25519_dalek::VerifyingKey;
+
+/// Those who advertised, in the order of their names, with the graph over them.
+pub(super) struct Roster {
+    pub(super) members: Vec<Member>,
+    pub(super) leaves: Vec<Hash>,
+    pub(super) root: Hash,
+    pub(super) graph: Graph,
+}
+
+pub(super) struct Member {
+    pub(super) id: ParticipantId,
+    pub(super) key: VerifyingKey,
+    pub(super) mask_key: [u8; 32],
+    pub(super) advertisement: Vec<u8>,
+}
+
+impl Roster {
+    pub(super) fn index_of(&self, id: &ParticipantId) -> Option<u32> {
+        let at = self.members.binary_search_by(|member| member.id.cmp(id)).ok()?;
+        u32::try_from(at).ok()
+    }
+
+    pub(super) fn member(&self, index: u32) -> &Member {
+        &self.members[index as usize]
+    }
+
+    pub(super) fn len(&self) -> u32 {
+        self.graph.topology().n
+    }
+}
+
+/// A roster that the registrar has not signed yet: who is in it, and what each of them advertised.
+///
+/// The registrar computes the statement for itself. If it signed a root that somebody else names, it would sign for
+/// principals that it was never shown.
+#[derive(Debug, Clone)]
+pub struct UnsignedRoster {
+    pub(super) context: ContextDigest,
+    pub(super) members: Vec<(ParticipantId, Vec<u8>)>,
+}
+
+impl UnsignedRoster {
+    /// Everybody in it, ascending and each once, or nobody is signed for.
+    pub fn members(&self) -> impl ExactSizeIterator<Item = &ParticipantId> {
+        self.members.iter().map(|(id, _)| id)
+    }
+
+    /// The statement to sign, if every member is named once, in order, and `key_of` has the key that signed its
+    /// advertisement.
+    ///
+    /// # Errors
+    /// The first member for whom this does not hold.
+    pub fn statement(&self, key_of: impl Fn(&ParticipantId) -> Option<VerifyingKey>) -> Result<Vec<u8>, ParticipantId> {
+        let mut leaves = Vec::with_capacity(self.members.len());
+        let mut last = None;
+        for (id, advertisement) in &self.members {
+            let decoded = AdvertiseKeys::decode(advertisement).ok();
+            let fits = decoded.is_some_and(|decoded| decoded.id == *id && decoded.context == self.context);
+            let signed = key_of(id).is_some_and(|key| verify_message(&key, advertisement));
+            if !fits || !signed || last >= Some(id) {
+                return Err(id.clone());
+            }
+            leaves.push(roster_leaf(id, &advertisement_digest(advertisement)));
+            last = Some(id);
+        }
+        // The cohort is bounded far below 2^32.
+        let n = u32::try_from(leaves.len()).unwrap_or(u32::MAX);
+        Ok(roster_statement(&self.context, n, &merkle::root(&leaves)))
+    }
+}
