@@ -12,10 +12,10 @@ use crate::{
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
 use sordino_participant::{
-    TrainOptions, train,
+    Summary, TrainOptions, train,
     training::{BuiltinTrainer, ExecTrainer, Trainer},
 };
-use sordino_wire::TaskId;
+use sordino_wire::{Digest, TaskId};
 use std::{ffi::OsString, path::PathBuf, sync::OnceLock, time::Duration};
 
 /// Take part in a task with this site's data, round after round, until the task is complete.
@@ -45,6 +45,9 @@ pub(crate) struct Train {
     /// The task; the only active one if this is left out.
     #[arg(long, value_name = "ID")]
     task: Option<TaskId>,
+    /// Take part under the policy of this digest only; without it, under the first one that this site has met.
+    #[arg(long, value_name = "DIGEST")]
+    policy: Option<Digest>,
     /// Stop after this many rounds.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     rounds: Option<u64>,
@@ -63,6 +66,7 @@ struct Done {
     finished: u64,
     left_out: u64,
     refused: u64,
+    failed: u64,
 }
 
 impl Train {
@@ -70,7 +74,8 @@ impl Train {
         let dev = self.dev.check(&self.folder)?;
         let trainer = self.trainer()?;
         logs::start(self.log);
-        let options = TrainOptions { folder: self.folder, task: self.task, rounds: self.rounds, dev };
+        let Self { folder, task, rounds, policy, .. } = self;
+        let options = TrainOptions { folder, task, rounds, policy, dev };
         let mut stop = Stop::new()?;
         let stopped = OnceLock::new();
         let shutdown = async {
@@ -80,11 +85,12 @@ impl Train {
             let _ = stopped.set(signal);
         };
         let summary = Box::pin(train(options, trainer, shutdown)).await.map_err(Box::new)?;
-        let done = Done { finished: summary.finished, left_out: summary.left_out, refused: summary.refused };
+        let Summary { finished, left_out, refused, failed } = summary;
+        let done = Done { finished, left_out, refused, failed };
         output.result(&done, |done| {
             format!(
-                "{} rounds finished, {} attempts went on without this site, {} were refused by it",
-                done.finished, done.left_out, done.refused
+                "{} rounds finished, {} attempts went on without this site, {} were refused by it, in {} its training failed",
+                done.finished, done.left_out, done.refused, done.failed
             )
         })?;
         // The service manager's stop is no failure; a person's is told to the script that runs us.

@@ -307,7 +307,7 @@ async fn one_round(home: &Path) -> (Coordinator, String) {
             fs::create_dir(folder.join("witness")).unwrap();
             dev = Some(DevOptions { dump: Some(dump), vanish: Vec::new() });
         }
-        let options = TrainOptions { folder, task: Some(task.parse().unwrap()), rounds: None, dev };
+        let options = TrainOptions { folder, task: Some(task.parse().unwrap()), rounds: None, policy: None, dev };
         let trainer = Adds { update: update(number), weight: 3 + number as u64 };
         sites.push(tokio::spawn(train(options, Box::new(trainer), std::future::pending())));
     }

@@ -2,8 +2,9 @@
 //! backoff of what may be retried, and of nothing else.
 //!
 //! Every request of ours may be sent twice: reads change nothing, chunks say where they belong, protocol messages are
-//! taken once whatever comes after, and `POST` to a collection carries an `Idempotency-Key`. So a lost connection, a
-//! time-out, 429, 502, 503, 504 and 507 are retried until the budget is spent; any other answer is an answer.
+//! taken once whatever comes after, and `POST` to a collection carries an `Idempotency-Key`. So a lost connection, an
+//! answer that is cut off, a time-out, 429, 502, 503, 504 and 507 are retried until the budget is spent; any other answer
+//! is an answer.
 
 use crate::credentials::Credentials;
 use reqwest::header::{CONTENT_TYPE, RANGE, RETRY_AFTER};
@@ -120,8 +121,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let response = self.send(Method::GET, path, &[], &Body::None).await?;
-        json(path, &limited(path, response, JSON_MAX).await?)
+        json(path, &self.send(Method::GET, path, &[], &Body::None, JSON_MAX).await?.body)
     }
 
     /// `POST` of JSON with an `Idempotency-Key`, a JSON answer.
@@ -148,11 +148,11 @@ impl Client {
     ) -> Result<Option<T>, ClientError> {
         let body = serde_json::to_vec(body).map_err(|source| ClientError::Answer { path: path.to_owned(), source })?;
         let key = idempotency_key()?;
-        let response = self.send(Method::POST, path, &[("idempotency-key", key)], &Body::Json(body)).await?;
-        if response.status() == StatusCode::NO_CONTENT {
+        let answer = self.send(Method::POST, path, &[("idempotency-key", key)], &Body::Json(body), JSON_MAX).await?;
+        if answer.status == StatusCode::NO_CONTENT {
             return Ok(None);
         }
-        json(path, &limited(path, response, JSON_MAX).await?).map(Some)
+        json(path, &answer.body).map(Some)
     }
 
     /// `POST` of bytes.
@@ -160,7 +160,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn post_bytes(&self, path: &str, bytes: &[u8]) -> Result<(), ClientError> {
-        self.send(Method::POST, path, &[], &Body::Octets(bytes.to_vec())).await.map(drop)
+        self.send(Method::POST, path, &[], &Body::Octets(bytes.to_vec()), JSON_MAX).await.map(drop)
     }
 
     /// `GET` of bytes, at most `limit`; `None` for an answer without content.
@@ -168,11 +168,8 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn poll_bytes(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, ClientError> {
-        let response = self.send(Method::GET, path, &[], &Body::None).await?;
-        if response.status() == StatusCode::NO_CONTENT {
-            return Ok(None);
-        }
-        limited(path, response, limit).await.map(Some)
+        let answer = self.send(Method::GET, path, &[], &Body::None, limit).await?;
+        Ok((answer.status != StatusCode::NO_CONTENT).then_some(answer.body))
     }
 
     /// `GET` of bytes, at most `limit`.
@@ -191,99 +188,141 @@ impl Client {
     pub async fn get_model(&self, digest: Digest, limit: usize) -> Result<Vec<u8>, ClientError> {
         let path = format!("/v1/models/{digest}");
         let mut bytes = Vec::new();
+        let mut retry = Retry::new(self.budget);
         loop {
-            let range = format!("bytes={}-", bytes.len());
-            let headers: &[_] = if bytes.is_empty() { &[] } else { &[(RANGE.as_str(), range)] };
-            let mut response = self.send(Method::GET, &path, headers, &Body::None).await?;
-            if response.status() == StatusCode::OK {
-                bytes.clear();
-            }
             let had = bytes.len();
-            let cut = loop {
-                match response.chunk().await {
-                    Ok(Some(chunk)) if bytes.len() + chunk.len() > limit => {
-                        return Err(ClientError::TooLarge { path, limit });
+            match self.get_rest(&path, &mut bytes, limit).await {
+                Ok(()) if Digest::of(&bytes) == digest => return Ok(bytes),
+                Ok(()) => return Err(ClientError::WrongDigest { digest }),
+                Err(failure) => {
+                    // As long as each attempt brings something, it is worth another one.
+                    if bytes.len() > had {
+                        retry = Retry::new(self.budget);
                     }
-                    Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
-                    Ok(None) => break None,
-                    Err(error) => break Some(error),
+                    self.wait(&mut retry, &path, failure).await?;
                 }
-            };
-            match cut {
-                None if Digest::of(&bytes) == digest => return Ok(bytes),
-                None => return Err(ClientError::WrongDigest { digest }),
-                // As long as each attempt brings something, it is worth another one.
-                Some(_) if bytes.len() > had => {}
-                Some(source) => return Err(ClientError::Unreachable { url: self.inner.base.clone(), source }),
             }
         }
     }
 
-    /// Uploads a model; its digest is its name.
+    /// Asks for what is behind `bytes` and appends what comes, also where it is cut off.
+    async fn get_rest(&self, path: &str, bytes: &mut Vec<u8>, limit: usize) -> Result<(), Failure> {
+        let range = format!("bytes={}-", bytes.len());
+        let headers: &[_] = if bytes.is_empty() { &[] } else { &[(RANGE.as_str(), range)] };
+        let response = self.send_once(Method::GET, path, headers, &Body::None).await?;
+        if response.status() == StatusCode::OK {
+            bytes.clear();
+        }
+        append(&self.inner.base, path, response, bytes, limit).await
+    }
+
+    /// Uploads a model; its digest is its name. An upload that was cut off earlier goes on where it stopped.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn put_model(&self, bytes: &[u8]) -> Result<Digest, ClientError> {
         let digest = Digest::of(bytes);
+        let progress = format!("/v1/models/{digest}/upload?length={}", bytes.len());
         let path = format!("/v1/models/{digest}?length={}&", bytes.len());
-        self.put_chunks(&path, bytes, 0).await?;
-        Ok(digest)
+        let mut uploads = 0;
+        loop {
+            self.put_chunks(&path, &progress, bytes).await?;
+            uploads += 1;
+            // Whether the file was taken is told with the last chunk. That answer may have been lost, or given to a process
+            // before this one: an empty chunk at the end changes nothing and is answered in the same way.
+            match self.put_chunk(&path, bytes.len(), &[]).await {
+                Ok(_) => return Ok(digest),
+                // It was all there, and is gone.
+                Err(error) if error.code() == Some(Code::OffsetMismatch) && uploads < UPLOADS_MAX => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
-    /// Uploads bytes from `received` on, in chunks; where the coordinator has another count, it goes on from there.
+    /// Uploads what the coordinator does not have yet, in chunks, and goes on from wherever it says it is.
     ///
-    /// `path` ends in `?` or `&`.
-    pub(crate) async fn put_chunks(&self, path: &str, bytes: &[u8], mut received: usize) -> Result<(), ClientError> {
+    /// `path` ends in `?` or `&`; `progress` is where [`UploadStatus`] can be asked for.
+    pub(crate) async fn put_chunks(&self, path: &str, progress: &str, bytes: &[u8]) -> Result<(), ClientError> {
+        let mut chunk_bytes = CHUNK_BYTES;
+        let mut received = position(self.get(progress).await?, bytes)?;
+        let (mut furthest, mut returns) = (received, 0);
         while received < bytes.len() {
-            let chunk = &bytes[received..bytes.len().min(received + CHUNK_BYTES)];
-            let digest = content_digest(chunk);
-            let path = format!("{path}offset={received}");
-            let body = Body::Octets(chunk.to_vec());
-            let response = self.send(Method::PUT, &path, &[("content-digest", digest)], &body).await?;
-            let status: UploadStatus = json(&path, &limited(&path, response, JSON_MAX).await?)?;
-            let next = usize::try_from(status.received).unwrap_or(usize::MAX);
-            if next <= received || next > bytes.len() {
-                return Err(ClientError::Status { status: StatusCode::CONFLICT.as_u16() });
+            let end = bytes.len().min(received.saturating_add(chunk_bytes));
+            received = match self.put_chunk(path, received, &bytes[received..end]).await {
+                Ok(status) => match position(status, bytes)? {
+                    next if next > received => next,
+                    _ => return Err(ClientError::Status { status: StatusCode::CONFLICT.as_u16() }),
+                },
+                // The answer to this chunk was lost and it is in, or the coordinator has lost what it had.
+                Err(error) if error.code() == Some(Code::OffsetMismatch) && returns < RETURNS_MAX => {
+                    returns += 1;
+                    position(self.get(progress).await?, bytes)?
+                }
+                Err(error) if is_too_large(&error) && chunk_bytes > CHUNK_BYTES_MIN => {
+                    chunk_bytes = (chunk_bytes / 2).max(CHUNK_BYTES_MIN);
+                    received
+                }
+                Err(error) => return Err(error),
+            };
+            if received > furthest {
+                (furthest, returns) = (received, 0);
             }
-            received = next;
         }
         Ok(())
     }
 
+    async fn put_chunk(&self, path: &str, offset: usize, chunk: &[u8]) -> Result<UploadStatus, ClientError> {
+        let path = format!("{path}offset={offset}");
+        // Said in any case: of an empty body the HTTP client says nothing, and the coordinator wants to know.
+        let headers = [("content-digest", content_digest(chunk)), ("content-length", chunk.len().to_string())];
+        json(&path, &self.send(Method::PUT, &path, &headers, &Body::Octets(chunk.to_vec()), JSON_MAX).await?.body)
+    }
+
+    /// Sends until there is a whole answer, a refusal, or no budget left.
     async fn send(
         &self,
         method: Method,
         path: &str,
         headers: &[(&str, String)],
         body: &Body,
-    ) -> Result<Response, ClientError> {
-        let started = Instant::now();
-        let mut backoff = BACKOFF_FIRST;
-        let mut renewed = false;
+        limit: usize,
+    ) -> Result<Answer, ClientError> {
+        let mut retry = Retry::new(self.budget);
         loop {
-            let outcome = self.send_once(method.clone(), path, headers, body).await;
-            let wait = match outcome {
-                Ok(response) => return Ok(response),
-                Err(Failure::Final(error)) => {
-                    // A token can end early: the coordinator has a new key, or our clock runs ahead.
-                    if error.code() == Some(Code::TokenRequired) && !renewed {
-                        renewed = true;
-                        *self.inner.token.lock().await = None;
-                        continue;
-                    }
+            let outcome = match self.send_once(method.clone(), path, headers, body).await {
+                Ok(response) => {
+                    let status = response.status();
+                    limited(&self.inner.base, path, response, limit).await.map(|body| Answer { status, body })
+                }
+                Err(failure) => Err(failure),
+            };
+            match outcome {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => self.wait(&mut retry, path, failure).await?,
+            }
+        }
+    }
+
+    /// Returns when the request is to be sent again.
+    async fn wait(&self, retry: &mut Retry, path: &str, failure: Failure) -> Result<(), ClientError> {
+        match failure {
+            // A token can end early: the coordinator has a new key, or our clock runs ahead.
+            Failure::Final(error) if error.code() == Some(Code::TokenRequired) && !retry.renewed => {
+                retry.renewed = true;
+                *self.inner.token.lock().await = None;
+                Ok(())
+            }
+            Failure::Final(error) => Err(error),
+            Failure::Passing { error, after } => {
+                let wait = after.unwrap_or_default().max(jittered(retry.backoff));
+                if retry.started.elapsed().saturating_add(wait) > retry.budget {
                     return Err(error);
                 }
-                Err(Failure::Passing { error, after }) => {
-                    let wait = after.unwrap_or_default().max(jittered(backoff));
-                    if started.elapsed() + wait > self.budget {
-                        return Err(error);
-                    }
-                    tracing::debug!(path, error = %error, ?wait, "will try again");
-                    wait
-                }
-            };
-            tokio::time::sleep(wait).await;
-            backoff = (backoff * 2).min(BACKOFF_MAX);
+                tracing::debug!(path, error = %error, ?wait, "will try again");
+                tokio::time::sleep(wait).await;
+                retry.backoff = (retry.backoff * 2).min(BACKOFF_MAX);
+                Ok(())
+            }
         }
     }
 
@@ -312,16 +351,37 @@ impl Client {
         }
         let path = "/v1/token";
         let response = self.answer(self.inner.http.post(format!("{}{path}", self.inner.base))).await?;
-        let body = limited(path, response, JSON_MAX).await.map_err(Failure::Final)?;
+        let body = limited(&self.inner.base, path, response, JSON_MAX).await?;
         let answer: TokenAnswer = json(path, &body).map_err(Failure::Final)?;
         // Renewed when four fifths of its life are over.
-        let renew_at = Instant::now() + Duration::from_secs(answer.expires_in) * 4 / 5;
+        let renew_at = Instant::now() + Duration::from_secs(answer.expires_in).min(TOKEN_LIFE_MAX) * 4 / 5;
         *token = Some((answer.access_token.clone(), renew_at));
         Ok(answer.access_token)
     }
 
     async fn answer(&self, request: RequestBuilder) -> Result<Response, Failure> {
         answer(&self.inner.base, request).await
+    }
+}
+
+/// A whole answer that is no refusal.
+struct Answer {
+    status: StatusCode,
+    body: Vec<u8>,
+}
+
+/// How long a request has been tried, and how long to wait before it is sent again.
+struct Retry {
+    started: Instant,
+    budget: Duration,
+    backoff: Duration,
+    /// Whether a new access token has been tried.
+    renewed: bool,
+}
+
+impl Retry {
+    fn new(budget: Duration) -> Self {
+        Self { started: Instant::now(), budget, backoff: BACKOFF_FIRST, renewed: false }
     }
 }
 
@@ -365,28 +425,60 @@ pub(crate) async fn answer(url: &str, request: RequestBuilder) -> Result<Respons
         return Ok(response);
     }
     let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    let body = limited(url, response, PROBLEM_MAX).await.unwrap_or_default();
+    let after = after.map(|seconds| Duration::from_secs(seconds).min(RETRY_AFTER_MAX));
+    let body = match limited(url, url, response, PROBLEM_MAX).await {
+        Err(Failure::Passing { error, .. }) => return Err(Failure::Passing { error, after }),
+        body => body.unwrap_or_default(),
+    };
     let error = match serde_json::from_slice::<Problem>(&body) {
         Ok(problem) => ClientError::Refused(Box::new(problem)),
         Err(_) => ClientError::Status { status: status.as_u16() },
     };
-    if PASSING.contains(&status.as_u16()) {
-        Err(Failure::Passing { error, after: after.map(Duration::from_secs) })
-    } else {
-        Err(Failure::Final(error))
+    if PASSING.contains(&status.as_u16()) { Err(Failure::Passing { error, after }) } else { Err(Failure::Final(error)) }
+}
+
+/// The whole body of an answer of the coordinator at `url`. One that is cut off is a lost connection.
+pub(crate) async fn limited(url: &str, path: &str, response: Response, limit: usize) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    append(url, path, response, &mut bytes, limit).await?;
+    Ok(bytes)
+}
+
+/// Appends the body of an answer to `bytes`, up to `limit` in all; what came before it was cut off stays.
+async fn append(
+    url: &str,
+    path: &str,
+    mut response: Response,
+    bytes: &mut Vec<u8>,
+    limit: usize,
+) -> Result<(), Failure> {
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if bytes.len().saturating_add(chunk.len()) > limit => {
+                return Err(Failure::Final(ClientError::TooLarge { path: path.to_owned(), limit }));
+            }
+            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+            Ok(None) => return Ok(()),
+            Err(source) => {
+                let error = ClientError::Unreachable { url: url.to_owned(), source };
+                return Err(Failure::Passing { error, after: None });
+            }
+        }
     }
 }
 
-pub(crate) async fn limited(path: &str, mut response: Response, limit: usize) -> Result<Vec<u8>, ClientError> {
-    let mut bytes = Vec::new();
-    let lost = |source| ClientError::Unreachable { url: path.to_owned(), source };
-    while let Some(chunk) = response.chunk().await.map_err(lost)? {
-        if bytes.len() + chunk.len() > limit {
-            return Err(ClientError::TooLarge { path: path.to_owned(), limit });
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
+/// Where an upload goes on; a count beyond its end is no answer.
+fn position(status: UploadStatus, bytes: &[u8]) -> Result<usize, ClientError> {
+    usize::try_from(status.received)
+        .ok()
+        .filter(|received| *received <= bytes.len())
+        .ok_or(ClientError::Status { status: StatusCode::CONFLICT.as_u16() })
+}
+
+/// From the coordinator, or from something between it and us.
+fn is_too_large(error: &ClientError) -> bool {
+    error.code() == Some(Code::TooLarge)
+        || matches!(error, ClientError::Status { status } if *status == StatusCode::PAYLOAD_TOO_LARGE.as_u16())
 }
 
 pub(crate) fn json<T: DeserializeOwned>(path: &str, bytes: &[u8]) -> Result<T, ClientError> {
@@ -427,3 +519,16 @@ const PROBLEM_MAX: usize = 64 * 1024;
 const JSON_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of an upload's chunk: the coordinator's default maximum.
 const CHUNK_BYTES: usize = 1024 * 1024;
+/// The smallest chunk that is tried where larger ones are refused for their size.
+const CHUNK_BYTES_MIN: usize = 64 * 1024;
+/// How often an upload asks where it stands before it gets any further.
+const RETURNS_MAX: u32 = 8;
+/// How often the same bytes are uploaded before that is given up.
+pub(crate) const UPLOADS_MAX: u32 = 3;
+/// A coordinator that asks for a longer wait is asked again after this one.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+/// A token that lives longer is renewed all the same.
+const TOKEN_LIFE_MAX: Duration = Duration::from_secs(3600);
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -5,6 +5,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use serde::{Deserialize, Serialize};
 use sordino_identity::{CoordinatorUrl, FederationId, IdentityKey, PrincipalId};
+use sordino_wire::policy::COHORT_MIN;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -30,6 +31,14 @@ pub struct Settings {
     pub id: PrincipalId,
     /// The registrar's Ed25519 key, 64 hexadecimal digits: only rosters that it signed are believed.
     pub registrar: String,
+    /// Smallest `cohort.min` of a policy that this site takes part under: fewer inputs are never summed up with its own.
+    #[serde(default = "min_cohort")]
+    pub min_cohort: u32,
+}
+
+/// What every policy asks for at least.
+pub(crate) fn min_cohort() -> u32 {
+    COHORT_MIN
 }
 
 /// A principal's key and certificates, and where to use them.
@@ -92,7 +101,7 @@ impl Settings {
         let text = read(&path)?;
         toml::from_str(&text).map_err(|_| CredentialsError::Content {
             path,
-            expected: "a participant.toml with exactly the keys url, federation, id and registrar",
+            expected: "a participant.toml with the keys url, federation, id and registrar, and at most min_cohort beside them",
         })
     }
 }

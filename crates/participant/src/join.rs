@@ -1,7 +1,9 @@
 //! Joining a federation: the key is made here and stays here; a one-time invitation and a CSR give a certificate.
 
 use crate::client::{ClientError, answer, http_client, idempotency_key, json, limited};
-use crate::credentials::{CHAIN_FILE, KEY_FILE, ROOT_FILE, SETTINGS_FILE, Settings, parse_chain, tls_builder};
+use crate::credentials::{
+    CHAIN_FILE, KEY_FILE, ROOT_FILE, SETTINGS_FILE, Settings, min_cohort, parse_chain, tls_builder,
+};
 use getrandom::{SysRng, rand_core::UnwrapErr};
 use reqwest::header::CONTENT_TYPE;
 use sordino_identity::{IdentityKey, Invitation, KeyError, PrincipalId, TrustError, make_csr};
@@ -89,7 +91,7 @@ pub async fn join(folder: &Path, invitation: &Invitation, id: &PrincipalId) -> R
         .header("idempotency-key", idempotency_key()?)
         .body(body);
     let response = answer(base, request).await.map_err(crate::client::Failure::into_error)?;
-    let body = limited("/v1/enroll", response, ANSWER_MAX).await?;
+    let body = limited(base, "/v1/enroll", response, ANSWER_MAX).await.map_err(crate::client::Failure::into_error)?;
     let enrolled: EnrollAnswer = json("/v1/enroll", &body)?;
 
     check(invitation, &key, id, &enrolled.certificate_chain)?;
@@ -98,6 +100,7 @@ pub async fn join(folder: &Path, invitation: &Invitation, id: &PrincipalId) -> R
         federation: invitation.federation().clone(),
         id: id.clone(),
         registrar: hex::encode(invitation.registrar_key().as_bytes()),
+        min_cohort: min_cohort(),
     };
     let settings = toml::to_string(&settings).map_err(|error| JoinError::File {
         path: settings_path.clone(),

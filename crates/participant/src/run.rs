@@ -2,14 +2,14 @@
 
 use crate::client::{Client, ClientError};
 use crate::credentials::{Credentials, CredentialsError, Settings};
-use crate::session::{Ending, Session, SessionError, SiteSigner, SiteTrust};
-use crate::state::{StateError, StateFolder};
+use crate::session::{Ending, Session, SessionError, SiteSigner, SiteTrust, causes};
+use crate::state::{Saved, StateError, StateFolder};
 use crate::training::{Hyperparameters, RoundInfo, TrainError as TrainingError, Trained, Trainer};
 use ed25519_dalek::VerifyingKey;
 use getrandom::{SysRng, rand_core::UnwrapErr};
 use sordino_codec::{EncodeError, EncodedInput, EncodingError, FileLimits, ModelFileError, Tensors, TensorsError};
 use sordino_identity::{IdentityKey, TrustAnchors, encode_chain};
-use sordino_secagg::participant::{AwaitingRoster, Identity, Refusal, RestoreError, Stored};
+use sordino_secagg::participant::{AwaitingRoster, Identity, Refusal, Stored};
 use sordino_secagg::{Context, ParticipantId, Step};
 use sordino_wire::api::{Assignment, AttemptId, CheckIn, Page, Task, TaskState};
 use sordino_wire::{CheckedPolicy, Code, Digest, PolicyError, TaskId};
@@ -29,6 +29,9 @@ pub struct TrainOptions {
     pub task: Option<TaskId>,
     /// Rounds to finish before the loop ends; none: until the task ends.
     pub rounds: Option<u64>,
+    /// The only policy to take part under. None: the one that this site has taken part in the task under before, if it
+    /// has.
+    pub policy: Option<Digest>,
     /// For demonstrations and tests.
     pub dev: Option<DevOptions>,
 }
@@ -51,6 +54,8 @@ pub struct Summary {
     pub left_out: u64,
     /// Attempts that it left because it did not believe the coordinator.
     pub refused: u64,
+    /// Attempts that it left because its trainer failed.
+    pub failed: u64,
 }
 
 /// Why the loop ended before its task.
@@ -72,20 +77,41 @@ pub enum TrainError {
     /// The state folder.
     #[error(transparent)]
     State(#[from] StateError),
-    /// What was stored of an attempt.
-    #[error("the stored state of round {round} cannot be used")]
-    Restore {
-        /// The round.
-        round: sordino_wire::RoundId,
-        /// Why.
-        source: RestoreError,
-    },
     /// No task, or several.
     #[error("there are {0} active tasks; name one")]
     WhichTask(usize),
     /// The policy cannot be kept here.
     #[error("the task's policy is refused by this site")]
     Policy(#[from] PolicyError),
+    /// Weaker than this site's settings allow.
+    #[error(
+        "the task's policy opens sums of {min} inputs, this site asks for {floor} at least (min_cohort in participant.toml)"
+    )]
+    WeakPolicy {
+        /// The policy's `cohort.min`.
+        min: u32,
+        /// The site's `min_cohort`.
+        floor: u32,
+    },
+    /// Another policy than this site has taken part under before.
+    #[error(
+        "the task's policy changed from {first} to {now}; ask who has changed it and why, \
+         then start with --policy {now} to take part under it"
+    )]
+    PolicyChanged {
+        /// What the site has taken part under.
+        first: Digest,
+        /// What the coordinator says now.
+        now: Digest,
+    },
+    /// Another policy than the one that was asked for.
+    #[error("the task's policy is {found}, this site was started to take part under {named} only")]
+    NotTheNamedPolicy {
+        /// What was asked for.
+        named: Digest,
+        /// What the coordinator says.
+        found: Digest,
+    },
     /// Other than the attempt binds.
     #[error("the task's policy or round is not the one that the attempt binds")]
     OtherPolicy,
@@ -141,11 +167,18 @@ pub enum TrainError {
     },
 }
 
+impl TrainError {
+    /// Whether the site's own trainer is at fault, and a later attempt may fare better.
+    fn is_of_trainer(&self) -> bool {
+        matches!(self, Self::Training { .. } | Self::Update(_) | Self::Metric(_) | Self::Encode(_))
+    }
+}
+
 /// Takes part in a task's rounds until it is complete, enough rounds are finished, or `shutdown` resolves.
 ///
 /// # Errors
 /// [`TrainError`]: what an operator has to look at. A coordinator that is away is not an error until it has been away
-/// for [`AWAY_MAX`].
+/// for [`AWAY_MAX`], and a trainer that fails costs the attempt, until it has failed [`FAILURES_MAX`] times in a row.
 pub async fn train(
     options: TrainOptions,
     trainer: Box<dyn Trainer>,
@@ -174,12 +207,14 @@ struct Site {
     options: TrainOptions,
     settings: Settings,
     id: ParticipantId,
-    key: IdentityKey,
+    key: Arc<IdentityKey>,
     certificates: Vec<u8>,
     trust: SiteTrust,
     client: Client,
     state: StateFolder,
     trainer: Arc<Mutex<Box<dyn Trainer>>>,
+    /// How often the trainer has failed since it last gave an update.
+    failures: u32,
 }
 
 /// What a round is about, checked.
@@ -188,6 +223,19 @@ struct Job {
     encoding: sordino_codec::Encoding,
     context: Context,
     model: Tensors,
+}
+
+/// What became of an assignment before this site has said a word.
+enum Offer {
+    Job(Box<Job>),
+    /// It is over already: that happens, and nobody is to blame.
+    Gone(String),
+}
+
+/// Where an attempt begins or goes on.
+enum Start {
+    At { stored: Box<Stored>, model_len: usize, lasts: Duration },
+    Ended(Ending),
 }
 
 impl Site {
@@ -208,11 +256,12 @@ impl Site {
             certificates: encode_chain(&credentials.chain),
             trust: SiteTrust { anchors, registrar },
             trainer: Arc::new(Mutex::new(trainer)),
-            key: credentials.key,
+            key: Arc::new(credentials.key),
             options,
             settings,
             client,
             state,
+            failures: 0,
         })
     }
 
@@ -230,8 +279,8 @@ impl Site {
 
     /// The next attempt, or the one that was open when the process ended. True when the task has no more rounds.
     async fn next(&mut self, task: &TaskId, summary: &mut Summary) -> Result<bool, TrainError> {
-        let (assignment, stored) = match self.state.saved()? {
-            Some(saved) => (saved.assignment, Some(saved.stored)),
+        let (assignment, saved) = match self.state.saved()? {
+            Some(saved) => (saved.assignment.clone(), Some(saved)),
             None => match self.check_in(task).await? {
                 CheckedIn::Assigned(assignment) => (assignment, None),
                 CheckedIn::Nothing => return Ok(false),
@@ -239,7 +288,7 @@ impl Site {
             },
         };
         let id = AttemptId { round: assignment.round.clone(), attempt: assignment.attempt };
-        match self.take_part(&assignment, stored.as_deref().map(Vec::as_slice)).await {
+        match self.take_part(&assignment, saved).await {
             Ok(Ending::Finished) => {
                 summary.finished += 1;
                 tracing::info!(round = %id.round, attempt = id.attempt, "took part");
@@ -251,6 +300,19 @@ impl Site {
             Ok(Ending::Refused(evidence)) => {
                 summary.refused += 1;
                 tracing::error!(round = %id.round, attempt = id.attempt, evidence, "refused: the coordinator was not believed");
+            }
+            Err(error) if error.is_of_trainer() => {
+                summary.failed += 1;
+                self.failures += 1;
+                let (failures, error_chain) = (self.failures, causes(&error));
+                tracing::error!(round = %id.round, attempt = id.attempt, failures, error = error_chain, "training failed");
+                // Before the pause: whoever stops the site in it finds this attempt done with.
+                self.state.finish(id)?;
+                if self.failures >= FAILURES_MAX {
+                    return Err(error);
+                }
+                tokio::time::sleep(FAILURE_PAUSE * (1 << (self.failures - 1))).await;
+                return Ok(false);
             }
             Err(error @ TrainError::Vanished { .. }) => {
                 self.state.finish(id)?;
@@ -271,7 +333,8 @@ impl Site {
                 let Assignment { round, attempt, .. } = &assignment;
                 // A coordinator that was set back, or replays, offers an attempt that is over: never again.
                 let id = AttemptId { round: round.clone(), attempt: *attempt };
-                if round.task != *task || after.is_some_and(|after| id <= after) {
+                if round.task != *task || after.as_ref().is_some_and(|after| id <= *after) {
+                    tracing::error!(offered = ?id, done = ?after, %task, "an attempt that is over, or of another task");
                     return Err(TrainError::OtherPolicy);
                 }
                 Ok(CheckedIn::Assigned(assignment))
@@ -281,25 +344,27 @@ impl Site {
         }
     }
 
-    async fn take_part(&mut self, assignment: &Assignment, stored: Option<&[u8]>) -> Result<Ending, TrainError> {
-        let vanish = self.vanish_in(assignment.round.number);
-        let job = self.job(assignment, stored.is_none()).await?;
-        let round = &assignment.round;
-        let restored = match stored {
-            Some(bytes) => Stored::from_bytes(bytes, job.context.clone())
-                .map_err(|source| TrainError::Restore { round: round.clone(), source })?,
-            None => self.begin(assignment, &job).await?,
+    async fn take_part(&mut self, assignment: &Assignment, saved: Option<Saved>) -> Result<Ending, TrainError> {
+        let start = match saved {
+            Some(saved) => self.restore(&saved).await?,
+            None => self.begin(assignment).await?,
         };
+        let (stored, model_len, lasts) = match start {
+            Start::At { stored, model_len, lasts } => (stored, model_len, lasts),
+            Start::Ended(ending) => return Ok(ending),
+        };
+        let round = &assignment.round;
         let session = Session {
             client: &self.client,
             identity: &self.key,
             trust: &self.trust,
             state: &self.state,
             assignment,
-            lasts: Duration::from_secs_f64(job.policy.policy().timing.round_timeout),
-            vanish,
+            model_len,
+            lasts,
+            vanish: self.vanish_in(round.number),
         };
-        session.run(restored).await.map_err(|error| match error {
+        session.run(*stored).await.map_err(|error| match error {
             SessionError::Client(error) => error.into(),
             SessionError::State(error) => error.into(),
             SessionError::Cut => TrainError::Cut,
@@ -312,26 +377,89 @@ impl Site {
         vanish.iter().find(|(number, _)| *number == round).map(|(_, step)| *step)
     }
 
-    /// Fetches policy and model, and checks that they are those that the attempt binds. `new`: it has not begun here.
-    async fn job(&self, assignment: &Assignment, new: bool) -> Result<Job, TrainError> {
-        let task: Task = self.client.get(&format!("/v1/tasks/{}", assignment.round.task)).await?;
+    async fn read_task(&self, task: &TaskId) -> Result<Task, ClientError> {
+        self.client.get(&format!("/v1/tasks/{task}")).await
+    }
+
+    /// Whether this site takes part in a task under this policy: whoever chose the first one has agreed to that one only.
+    fn agree(&self, task: &TaskId, policy: &CheckedPolicy) -> Result<(), TrainError> {
+        let (now, min, floor) = (policy.digest(), policy.policy().cohort.min, self.settings.min_cohort);
+        match (self.options.policy, self.state.policy(task)) {
+            (Some(named), _) if named != now => Err(TrainError::NotTheNamedPolicy { named, found: now }),
+            (None, Some(first)) if first != now => Err(TrainError::PolicyChanged { first, now }),
+            _ if min < floor => Err(TrainError::WeakPolicy { min, floor }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Goes on with an attempt of before a restart. What stands in its way now would do so at every start: the attempt is
+    /// given up. The model is not needed any more.
+    async fn restore(&self, saved: &Saved) -> Result<Start, TrainError> {
+        let Saved { assignment, model_len, stored } = saved;
+        let left_out = |why: &dyn std::error::Error| Ok(Start::Ended(Ending::LeftOut(causes(why))));
+        let task = match self.read_task(&assignment.round.task).await {
+            Err(error) if error.code() == Some(Code::NotFound) => return left_out(&error),
+            task => task?,
+        };
+        let policy = match task.policy.check() {
+            Ok(policy) => policy,
+            Err(error) => return left_out(&error),
+        };
+        if policy.digest() != assignment.policy_digest {
+            let (bound, told) = (assignment.policy_digest, policy.digest());
+            let evidence = format!("the attempt binds policy {bound}, and the coordinator now tells of {told}");
+            return Ok(Start::Ended(Ending::Refused(evidence)));
+        }
+        if let Err(error) = self.agree(&assignment.round.task, &policy) {
+            return left_out(&error);
+        }
+        let encoding = match policy.encoding(*model_len) {
+            Ok(encoding) => encoding,
+            Err(error) => return left_out(&error),
+        };
+        match Stored::from_bytes(stored, policy.context(&self.settings.federation, assignment, &encoding)) {
+            Ok(stored) => Ok(Start::At { stored: Box::new(stored), model_len: *model_len, lasts: lasts(&policy) }),
+            Err(error) => left_out(&error),
+        }
+    }
+
+    /// Fetches policy and model, and checks that they are those that the attempt binds.
+    async fn job(&self, assignment: &Assignment) -> Result<Offer, TrainError> {
+        let task = self.read_task(&assignment.round.task).await?;
         let policy = task.policy.check()?;
-        let stale = new && (task.round != assignment.round.number || task.model != assignment.model);
-        if policy.digest() != assignment.policy_digest || stale {
+        if policy.digest() != assignment.policy_digest || task.round < assignment.round.number {
+            let (bound, told, number) = (assignment.policy_digest, policy.digest(), task.round);
+            tracing::error!(round = %assignment.round, %bound, %told, number, "task and assignment contradict each other");
             return Err(TrainError::OtherPolicy);
         }
+        // Between the assignment and this answer the round may have ended.
+        if task.round > assignment.round.number || task.model != assignment.model {
+            return Ok(Offer::Gone(format!("round {} is over, the task is at {}", assignment.round, task.round)));
+        }
+        self.agree(&assignment.round.task, &policy)?;
         let limits = FileLimits::default();
-        let bytes = self.client.get_model(assignment.model, limits.max_file_bytes).await?;
+        let bytes = match self.client.get_model(assignment.model, limits.max_file_bytes).await {
+            Err(error) if error.code() == Some(Code::NotFound) => return Ok(Offer::Gone(error.to_string())),
+            bytes => bytes?,
+        };
         let model = Tensors::from_safetensors(&bytes, &limits)
             .map_err(|source| TrainError::Model { round: assignment.round.clone(), source })?;
         let encoding = policy.encoding(model.layout().len())?;
         let context = policy.context(&self.settings.federation, assignment, &encoding);
-        Ok(Job { policy, encoding, context, model })
+        Ok(Offer::Job(Box::new(Job { policy, encoding, context, model })))
     }
 
     /// Trains, encodes, and advertises keys: all that has randomness of the update is over before shares are made.
-    async fn begin(&mut self, assignment: &Assignment, job: &Job) -> Result<Stored, TrainError> {
-        let trained = self.train(assignment, job).await?;
+    async fn begin(&mut self, assignment: &Assignment) -> Result<Start, TrainError> {
+        let job = match self.job(assignment).await? {
+            Offer::Job(job) => job,
+            Offer::Gone(why) => {
+                // A coordinator that offers what is over again and again is not asked at full speed.
+                tokio::time::sleep(GONE_PAUSE).await;
+                return Ok(Start::Ended(Ending::LeftOut(why)));
+            }
+        };
+        let trained = self.train(assignment, &job).await?;
         let update = trained.tensors.minus(&job.model)?;
         let metrics = &job.policy.policy().encoding.metrics;
         let metrics = metrics
@@ -344,18 +472,22 @@ impl Site {
         let weight = u32::try_from(trained.num_examples).unwrap_or(u32::MAX);
         let mut rng = UnwrapErr(SysRng);
         let EncodedInput { vector, norm, clipped, .. } = job.encoding.encode(&update, weight, &metrics, &mut rng)?;
+        self.failures = 0;
         tracing::debug!(round = %assignment.round, norm, clipped, "update encoded");
         if let Some(folder) = self.options.dev.as_ref().and_then(|dev| dev.dump.as_deref()) {
             let integers: Vec<u8> = vector.iter_centered().flat_map(i64::to_le_bytes).collect();
             self.dump(folder, assignment, &integers)?;
         }
+        // Before the first word of it: a later policy is compared with this one.
+        self.state.pin(&assignment.round.task, job.policy.digest())?;
         let identity = Identity { id: &self.id, certificates: &self.certificates };
-        let state = AwaitingRoster::advertise(job.context.clone(), identity, vector, &SiteSigner(&self.key), &mut rng)?;
+        let model_len = job.model.layout().len();
+        let state = AwaitingRoster::advertise(job.context, identity, vector, &SiteSigner(&self.key), &mut rng)?;
         let stored = Stored::AwaitingRoster(state);
-        self.state.save(assignment, &stored.to_bytes())?;
+        self.state.save(assignment, model_len, &stored.to_bytes())?;
         #[cfg(feature = "test-util")]
         self.state.witness(&stored)?;
-        Ok(stored)
+        Ok(Start::At { stored: Box::new(stored), model_len, lasts: lasts(&job.policy) })
     }
 
     async fn train(&self, assignment: &Assignment, job: &Job) -> Result<Trained, TrainError> {
@@ -382,6 +514,11 @@ impl Site {
     }
 }
 
+/// How long an attempt may last.
+fn lasts(policy: &CheckedPolicy) -> Duration {
+    Duration::from_secs_f64(policy.policy().timing.round_timeout)
+}
+
 enum CheckedIn {
     Assigned(Assignment),
     Nothing,
@@ -390,5 +527,11 @@ enum CheckedIn {
 
 /// How long a coordinator may be away before a site gives up and says so.
 pub const AWAY_MAX: Duration = Duration::from_secs(300);
+/// How often in a row a trainer may fail before the site gives up and says so.
+pub const FAILURES_MAX: u32 = 3;
+/// After the first failure of a trainer; doubled after each further one.
+const FAILURE_PAUSE: Duration = Duration::from_secs(1);
+/// After an attempt that was over before it began here.
+const GONE_PAUSE: Duration = Duration::from_millis(500);
 /// Seconds of a check-in's long poll; the coordinator cuts it to its own limit.
 const CHECK_IN_SECONDS: u64 = 25;

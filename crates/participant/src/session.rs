@@ -1,6 +1,6 @@
 //! One attempt, from the advertised keys to the revealed shares. Each state is durable before its message is sent.
 
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, UPLOADS_MAX};
 use crate::join::since_epoch;
 use crate::state::{StateError, StateFolder};
 use ed25519_dalek::VerifyingKey;
@@ -9,8 +9,8 @@ use sordino_identity::{IdentityKey, Role, TrustAnchors, decode_chain};
 use sordino_secagg::participant::{Refusal, Stored, Trust};
 use sordino_secagg::{ParticipantId, Signer, Step};
 use sordino_wire::Code;
-use sordino_wire::api::{Assignment, UploadStatus};
-use std::time::Duration;
+use sordino_wire::api::Assignment;
+use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// How an attempt ended for this site.
@@ -73,10 +73,12 @@ impl Signer for SiteSigner<'_> {
 /// One attempt that this site takes part in.
 pub(crate) struct Session<'a> {
     pub(crate) client: &'a Client,
-    pub(crate) identity: &'a IdentityKey,
+    pub(crate) identity: &'a Arc<IdentityKey>,
     pub(crate) trust: &'a SiteTrust,
     pub(crate) state: &'a StateFolder,
     pub(crate) assignment: &'a Assignment,
+    /// Values in the attempt's model.
+    pub(crate) model_len: usize,
     /// How long the attempt may last: the policy's round timeout.
     pub(crate) lasts: Duration,
     /// A step before whose message the site falls silent; a test asks for that.
@@ -104,16 +106,15 @@ impl Session<'_> {
                 Ok(None) => return Ok(Ending::LeftOut(format!("{next} did not begin in time"))),
                 Err(error) => return left_out(next, error),
             };
-            let (trust, key) = (self.trust.clone(), IdentityKey::from_pkcs8_pem(&self.identity.to_pkcs8_pem()));
-            let key = key.map_err(|_| SessionError::Cut)?;
+            let (trust, key) = (self.trust.clone(), self.identity.clone());
             let answered = tokio::task::spawn_blocking(move || answer(current, &opening, &trust, &SiteSigner(&key)));
             match answered.await.map_err(|_| SessionError::Cut)? {
-                Err(refusal) => return Ok(Ending::Refused(refused(&refusal))),
+                Err(refusal) => return Ok(Ending::Refused(causes(&refusal))),
                 Ok((stored, upload)) => {
                     if let Some(upload) = upload {
                         self.state.save_upload(&upload)?;
                     }
-                    self.state.save(self.assignment, &stored.to_bytes())?;
+                    self.state.save(self.assignment, self.model_len, &stored.to_bytes())?;
                     #[cfg(feature = "test-util")]
                     self.state.witness(&stored)?;
                     tracing::debug!(round = %self.assignment.round, step = stored.step().name(), "answered");
@@ -127,21 +128,10 @@ impl Session<'_> {
     async fn send(&self, current: &Stored) -> Result<(), SessionError> {
         let step = current.step();
         if step == Step::MaskedInput {
-            self.upload().await?;
+            let packed = self.state.upload()?;
+            return Ok(deliver_input(self.client, &self.attempt_path(), &packed, current.message()).await?);
         }
         Ok(self.client.post_bytes(&self.message_path(step), current.message()).await?)
-    }
-
-    async fn upload(&self) -> Result<(), SessionError> {
-        let packed = self.state.upload()?;
-        let path = format!("{}/input", self.attempt_path());
-        let status: UploadStatus = match self.client.get(&path).await {
-            // It was accepted before a restart of ours.
-            Err(error) if error.code() == Some(Code::AlreadySubmitted) => return Ok(()),
-            other => other?,
-        };
-        let received = usize::try_from(status.received).unwrap_or(usize::MAX).min(packed.len());
-        Ok(self.client.put_chunks(&format!("{path}?"), &packed, received).await?)
     }
 
     async fn fetch(&self, step: Step, give_up: Instant) -> Result<Option<Vec<u8>>, SessionError> {
@@ -160,6 +150,27 @@ impl Session<'_> {
 
     fn message_path(&self, step: Step) -> String {
         format!("{}/messages/{step}", self.attempt_path())
+    }
+}
+
+/// Uploads an input and sends the message that stands for it, again where the coordinator does not hold that input then.
+async fn deliver_input(client: &Client, attempt: &str, packed: &[u8], message: &[u8]) -> Result<(), ClientError> {
+    let input = format!("{attempt}/input");
+    let mut uploads = 0;
+    loop {
+        match client.put_chunks(&format!("{input}?"), &input, packed).await {
+            // It was accepted before a restart of ours.
+            Err(error) if error.code() == Some(Code::AlreadySubmitted) => {}
+            other => other?,
+        }
+        uploads += 1;
+        match client.post_bytes(&format!("{attempt}/messages/{}", Step::MaskedInput), message).await {
+            // It has lost bytes of the input since it counted them, or has thrown them away.
+            Err(error) if not_the_input(&error) && uploads < UPLOADS_MAX => {
+                tracing::warn!(error = %error, uploads, "the input is uploaded again");
+            }
+            other => return other,
+        }
     }
 }
 
@@ -194,12 +205,22 @@ fn left_out(step: Step, error: SessionError) -> Result<Ending, SessionError> {
         Code::StaleRound | Code::Rejected | Code::AlreadySubmitted | Code::NotFound => {
             Ok(Ending::LeftOut(problem.detail.clone()))
         }
+        // An input that was uploaded as often as is sensible.
+        Code::DigestMismatch | Code::Conflict | Code::OffsetMismatch if step == Step::MaskedInput => {
+            Ok(Ending::LeftOut(problem.detail.clone()))
+        }
         _ => Err(error),
     }
 }
 
-fn refused(refusal: &Refusal) -> String {
-    let causes = std::iter::successors(Some(refusal as &dyn std::error::Error), |error| error.source());
+/// Whether the coordinator says that it does not hold the input that our message stands for.
+fn not_the_input(error: &ClientError) -> bool {
+    matches!(error.code(), Some(Code::DigestMismatch | Code::Conflict))
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
@@ -207,3 +228,53 @@ fn refused(refusal: &Refusal) -> String {
 const POLL_SECONDS: u64 = 25;
 /// Bytes of a step's opening message: a roster of the largest size, with the most neighbours.
 const MESSAGE_MAX: usize = 80 * 1024 * 1024;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::client::tests::{Reply, Spool, serve};
+    use std::sync::{Mutex, PoisonError};
+
+    /// Answers commits with these refusals, then takes what is there; each refusal throws the upload away.
+    async fn delivered(refusals: Vec<Code>) -> (Result<(), ClientError>, Vec<u8>, usize) {
+        let packed: Vec<u8> = (0..2_500_000_u32).map(|at| at.to_le_bytes()[at as usize % 3]).collect();
+        let shared = Arc::new(Mutex::new((Spool::new(packed.len()), 0)));
+        let (seen, mut refusals) = (shared.clone(), refusals.into_iter());
+        let client = serve(move |request| {
+            let mut shared = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            match request.path() {
+                "/attempt/input" => shared.0.answer(request),
+                "/attempt/messages/MaskedInput" => {
+                    shared.1 += 1;
+                    let Some(code) = refusals.next() else { return Reply::status(201) };
+                    shared.0.bytes.clear();
+                    Reply::problem(code)
+                }
+                _ => Reply::status(404),
+            }
+        })
+        .await;
+        let ended = deliver_input(&client, "/attempt", &packed, b"message").await;
+        let shared = shared.lock().unwrap();
+        assert!(shared.0.bytes.is_empty() || shared.0.bytes == packed);
+        (ended, shared.0.bytes.clone(), shared.1)
+    }
+
+    #[tokio::test]
+    async fn an_input_that_the_coordinator_lost_is_uploaded_again() {
+        for code in [Code::Conflict, Code::DigestMismatch] {
+            let (ended, bytes, commits) = delivered(vec![code, code]).await;
+            ended.unwrap();
+            assert_eq!((bytes.len(), commits), (2_500_000, 3), "{code:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_input_that_is_lost_each_time_costs_the_attempt() {
+        let (ended, _, commits) = delivered(vec![Code::DigestMismatch; 99]).await;
+        let error = ended.unwrap_err();
+        assert_eq!((error.code(), commits), (Some(Code::DigestMismatch), UPLOADS_MAX as usize));
+        assert!(matches!(left_out(Step::MaskedInput, error.into()), Ok(Ending::LeftOut(_))));
+    }
+}

@@ -6,9 +6,10 @@
 use crate::join::{private_folder, write_private};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
+use serde::{Deserialize, Serialize};
 use sordino_identity::IdentityKey;
-use sordino_wire::TaskId;
 use sordino_wire::api::{Assignment, AttemptId};
+use sordino_wire::{Digest, TaskId};
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -21,6 +22,9 @@ pub(crate) struct StateFolder {
     folder: PathBuf,
     key: LessSafeKey,
     done: BTreeMap<TaskId, AttemptId>,
+    policies: BTreeMap<TaskId, Digest>,
+    /// Locked as long as this lives.
+    _lock: fs::File,
 }
 
 /// Why state cannot be kept or read.
@@ -35,6 +39,14 @@ pub enum StateError {
         /// What the system said.
         source: io::Error,
     },
+    /// Two processes with one state would answer one step twice, with different secrets.
+    #[error(
+        "another `sordino train` works in this folder: {path} is locked; stop it, or join with a folder of its own"
+    )]
+    Busy {
+        /// The file that is locked.
+        path: PathBuf,
+    },
     /// A file that this key did not seal, or that was changed.
     #[error("{path} is damaged or was sealed under another key; move it away to drop out of the attempt it holds")]
     Damaged {
@@ -46,23 +58,47 @@ pub enum StateError {
 /// The state of an open attempt.
 pub(crate) struct Saved {
     pub(crate) assignment: Assignment,
+    /// Values in the model of the attempt.
+    pub(crate) model_len: usize,
     /// [`sordino_secagg::participant::Stored`] as bytes.
     pub(crate) stored: Zeroizing<Vec<u8>>,
 }
 
+/// What stands in the open attempt's file in front of the state.
+#[derive(Serialize, Deserialize)]
+struct Head<A> {
+    assignment: A,
+    model_len: usize,
+}
+
 impl StateFolder {
+    /// Opens the state below a site's folder, for this process alone.
     pub(crate) fn open(folder: &Path, identity: &IdentityKey) -> Result<Self, StateError> {
         let folder = folder.join("state");
         private_folder(&folder).map_err(|source| StateError::File { path: folder.clone(), source })?;
+        let lock = lock(&folder.join(LOCK))?;
         let salt = Salt::new(HKDF_SHA256, LABEL);
         let secret = salt.extract(&identity.to_pkcs8_der());
         let okm = secret.expand(&[b"aes-256-gcm"], &AES_256_GCM).expect("an AES-256 key is short for HKDF");
-        let mut state = Self { folder, key: LessSafeKey::new(UnboundKey::from(okm)), done: BTreeMap::new() };
-        state.done = match state.read(DONE)? {
-            None => BTreeMap::new(),
-            Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| state.damaged(DONE))?,
-        };
+        let key = LessSafeKey::new(UnboundKey::from(okm));
+        let mut state = Self { folder, key, done: BTreeMap::new(), policies: BTreeMap::new(), _lock: lock };
+        state.done = state.read_json(DONE)?;
+        state.policies = state.read_json(POLICIES)?;
         Ok(state)
+    }
+
+    /// The policy that this site takes part in a task under, once it has.
+    pub(crate) fn policy(&self, task: &TaskId) -> Option<Digest> {
+        self.policies.get(task).copied()
+    }
+
+    /// Makes durable which policy this site takes part in a task under.
+    pub(crate) fn pin(&mut self, task: &TaskId, policy: Digest) -> Result<(), StateError> {
+        if self.policies.insert(task.clone(), policy) == Some(policy) {
+            return Ok(());
+        }
+        let json = serde_json::to_vec(&self.policies).map_err(|_| self.damaged(POLICIES))?;
+        self.write(POLICIES, &json)
     }
 
     /// The newest attempt of a task that this site has done with.
@@ -77,6 +113,10 @@ impl StateFolder {
         }
         let json = serde_json::to_vec(&self.done).map_err(|_| self.damaged(DONE))?;
         self.write(DONE, &json)?;
+        self.forget()
+    }
+
+    fn forget(&self) -> Result<(), StateError> {
         for name in [ATTEMPT, UPLOAD] {
             match fs::remove_file(self.folder.join(name)) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(self.file(name)(source)),
@@ -86,24 +126,30 @@ impl StateFolder {
         Ok(())
     }
 
-    /// The attempt that was open when the process ended.
+    /// The attempt that was open when the process ended. One that was done with, and only not forgotten yet, is
+    /// forgotten now.
     pub(crate) fn saved(&self) -> Result<Option<Saved>, StateError> {
-        let Some(mut sealed) = self.read(ATTEMPT)? else { return Ok(None) };
+        let Some(sealed) = self.read(ATTEMPT)? else { return Ok(None) };
+        // It becomes the plain text, and is wiped on every way out.
+        let mut sealed = Zeroizing::new(sealed);
         let damaged = || self.damaged(ATTEMPT);
         let (nonce, sealed) = sealed.split_at_mut_checked(NONCE_LEN).ok_or_else(damaged)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| damaged())?;
         let plain = self.key.open_in_place(nonce, Aad::from(LABEL), sealed).map_err(|_| damaged())?;
         let (len, rest) = plain.split_first_chunk::<4>().ok_or_else(damaged)?;
         let (json, stored) = rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or_else(damaged)?;
-        let assignment = serde_json::from_slice(json).map_err(|_| damaged())?;
-        let saved = Saved { assignment, stored: Zeroizing::new(stored.to_vec()) };
-        plain.fill(0);
-        Ok(Some(saved))
+        let Head { assignment, model_len } = serde_json::from_slice::<Head<Assignment>>(json).map_err(|_| damaged())?;
+        let id = AttemptId { round: assignment.round.clone(), attempt: assignment.attempt };
+        if self.done(&id.round.task).is_some_and(|done| id <= *done) {
+            self.forget()?;
+            return Ok(None);
+        }
+        Ok(Some(Saved { assignment, model_len, stored: Zeroizing::new(stored.to_vec()) }))
     }
 
     /// Makes a state durable; the message that came with it may be sent afterwards.
-    pub(crate) fn save(&self, assignment: &Assignment, stored: &[u8]) -> Result<(), StateError> {
-        let json = serde_json::to_vec(assignment).map_err(|_| self.damaged(ATTEMPT))?;
+    pub(crate) fn save(&self, assignment: &Assignment, model_len: usize, stored: &[u8]) -> Result<(), StateError> {
+        let json = serde_json::to_vec(&Head { assignment, model_len }).map_err(|_| self.damaged(ATTEMPT))?;
         let len = u32::try_from(json.len()).map_err(|_| self.damaged(ATTEMPT))?;
         let capacity = 4 + json.len() + stored.len() + AES_256_GCM.tag_len();
         let mut plain = Zeroizing::new(Vec::with_capacity(capacity));
@@ -147,6 +193,13 @@ impl StateFolder {
         }
     }
 
+    fn read_json<T: serde::de::DeserializeOwned + Default>(&self, name: &str) -> Result<T, StateError> {
+        match self.read(name)? {
+            None => Ok(T::default()),
+            Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| self.damaged(name)),
+        }
+    }
+
     fn write(&self, name: &str, content: &[u8]) -> Result<(), StateError> {
         write_private(&self.folder.join(name), content).map_err(self.file(name))
     }
@@ -161,16 +214,28 @@ impl StateFolder {
     }
 }
 
+/// Takes the lock that says that a process works in this folder; the system gives it back when the process ends.
+fn lock(path: &Path) -> Result<fs::File, StateError> {
+    let file = |source| StateError::File { path: path.to_owned(), source };
+    let lock = fs::File::options().create(true).truncate(false).write(true).open(path).map_err(file)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => Err(StateError::Busy { path: path.to_owned() }),
+        Err(fs::TryLockError::Error(source)) => Err(file(source)),
+    }
+}
+
 const LABEL: &[u8] = b"sordino/participant/state/v1";
 const ATTEMPT: &str = "attempt.sealed";
 const UPLOAD: &str = "upload.bin";
 const DONE: &str = "done.json";
+const POLICIES: &str = "policies.json";
+const LOCK: &str = "lock";
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use sordino_wire::Digest;
 
     fn assignment() -> Assignment {
         Assignment {
@@ -189,11 +254,12 @@ mod tests {
         let key = IdentityKey::from_seed(&[7; 32]);
         let state = StateFolder::open(folder.path(), &key).unwrap();
         let secret = b"a secret that is long enough to be found in a file";
-        state.save(&assignment(), secret).unwrap();
+        state.save(&assignment(), 40, secret).unwrap();
         let file = fs::read(folder.path().join("state/attempt.sealed")).unwrap();
         assert!(!file.windows(8).any(|window| window == &secret[..8]));
+        drop(state);
         let saved = StateFolder::open(folder.path(), &key).unwrap().saved().unwrap().unwrap();
-        assert_eq!((saved.assignment, &saved.stored[..]), (assignment(), &secret[..]));
+        assert_eq!((saved.assignment, saved.model_len, &saved.stored[..]), (assignment(), 40, &secret[..]));
     }
 
     #[test]
@@ -201,9 +267,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let key = IdentityKey::from_seed(&[7; 32]);
         let state = StateFolder::open(folder.path(), &key).unwrap();
-        state.save(&assignment(), b"state").unwrap();
+        state.save(&assignment(), 40, b"state").unwrap();
+        drop(state);
         let other = StateFolder::open(folder.path(), &IdentityKey::from_seed(&[8; 32])).unwrap();
         assert!(matches!(other.saved(), Err(StateError::Damaged { .. })));
+        drop(other);
+        let state = StateFolder::open(folder.path(), &key).unwrap();
         let path = folder.path().join("state/attempt.sealed");
         let whole = fs::read(&path).unwrap();
         for at in 0..whole.len() {
@@ -224,11 +293,57 @@ mod tests {
         let key = IdentityKey::from_seed(&[7; 32]);
         let mut state = StateFolder::open(folder.path(), &key).unwrap();
         let id = |attempt| AttemptId { round: assignment().round, attempt };
-        state.save(&assignment(), b"state").unwrap();
+        state.save(&assignment(), 40, b"state").unwrap();
         state.finish(id(2)).unwrap();
         state.finish(id(1)).unwrap();
         assert!(state.saved().unwrap().is_none());
+        drop(state);
         let state = StateFolder::open(folder.path(), &key).unwrap();
         assert_eq!(state.done(&assignment().round.task), Some(&id(2)));
+    }
+
+    /// The process ended between the note that the attempt is over and the removal of its state.
+    #[test]
+    fn an_attempt_that_is_done_is_not_begun_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = IdentityKey::from_seed(&[7; 32]);
+        let mut state = StateFolder::open(folder.path(), &key).unwrap();
+        let path = folder.path().join("state/attempt.sealed");
+        state.save(&assignment(), 40, b"state").unwrap();
+        state.save_upload(b"masked").unwrap();
+        let kept = fs::read(&path).unwrap();
+        state.finish(AttemptId { round: assignment().round, attempt: 2 }).unwrap();
+        fs::write(&path, kept).unwrap();
+        drop(state);
+        let state = StateFolder::open(folder.path(), &key).unwrap();
+        assert!(state.saved().unwrap().is_none());
+        assert!(!path.exists(), "its secrets are gone");
+        state.save(&Assignment { attempt: 3, ..assignment() }, 40, b"state").unwrap();
+        assert_eq!(state.saved().unwrap().unwrap().assignment.attempt, 3);
+    }
+
+    #[test]
+    fn a_folder_has_one_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = IdentityKey::from_seed(&[7; 32]);
+        let state = StateFolder::open(folder.path(), &key).unwrap();
+        let second = StateFolder::open(folder.path(), &key).err().unwrap();
+        assert!(matches!(&second, StateError::Busy { path } if path.ends_with("state/lock")), "{second}");
+        assert!(second.to_string().contains("another `sordino train` works in this folder"), "{second}");
+        drop(state);
+        StateFolder::open(folder.path(), &key).unwrap();
+    }
+
+    #[test]
+    fn a_policy_is_kept_by_task() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = IdentityKey::from_seed(&[7; 32]);
+        let task = assignment().round.task;
+        let mut state = StateFolder::open(folder.path(), &key).unwrap();
+        assert_eq!(state.policy(&task), None);
+        state.pin(&task, Digest([4; 32])).unwrap();
+        drop(state);
+        let state = StateFolder::open(folder.path(), &key).unwrap();
+        assert_eq!(state.policy(&task), Some(Digest([4; 32])));
     }
 }
