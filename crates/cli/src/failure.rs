@@ -1,14 +1,13 @@
 //! What goes wrong in a command, how it is told, and the code that the process ends with.
 
 use sordino_codec::{EncodingError, ModelFileError};
-use sordino_coordinator::{ConfigError, ServeError, StartError, init::InitError};
+use sordino_coordinator::{ConfigError, ServeError, StartError, init::InitError, rounds::RoundsError};
 use sordino_identity::InvitationError;
 use sordino_participant::{
     ClientError, CredentialsError, JoinError, TrainError,
     training::{DatasetError, ModelError, SplitError},
 };
 use sordino_secagg::{NoTopology, coordinator};
-use sordino_store::StoreError;
 use sordino_wire::{Code, PolicyError};
 use std::{
     error::Error,
@@ -29,7 +28,7 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Serve(#[from] ServeError),
     #[error("the rounds cannot be run")]
-    Rounds(#[source] StoreError),
+    Rounds(#[source] RoundsError),
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
     #[error(transparent)]
@@ -76,6 +75,8 @@ pub(crate) enum Failure {
     Runtime(#[source] io::Error),
     #[error("the measured attempt was aborted")]
     Bench(#[from] BenchError),
+    #[error("{path} exists; --keep takes a folder that does not")]
+    KeepExists { path: PathBuf },
     #[error("the demonstration failed")]
     Demo(#[from] DemoError),
     #[error("interrupted")]
@@ -85,8 +86,6 @@ pub(crate) enum Failure {
 /// Why a demonstration came to no end, or has not shown what it is for.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DemoError {
-    #[error("{path} exists; --keep takes a folder that does not")]
-    KeepExists { path: PathBuf },
     #[error("{path} has no rows marked `test` to measure accuracy on")]
     NoTestRows { path: PathBuf },
     #[error("a process of the federation cannot be run")]
@@ -207,7 +206,7 @@ impl Failure {
                 ClientError::Unreachable { .. } => {
                     vec!["check that `sordino serve` runs there, and that this machine can reach the address"]
                 }
-                _ => client.code().and_then(hint).into_iter().collect(),
+                _ => client.code().into_iter().flat_map(hints).copied().collect(),
             };
         }
         match self {
@@ -221,22 +220,26 @@ impl Failure {
             Self::Train(error) if matches!(**error, TrainError::WhichTask(_)) => {
                 vec!["give --task ID; `sordino task list --as DIR` shows them"]
             }
+            Self::KeepExists { .. } => vec!["give --keep another name, or remove the folder of the earlier run"],
             Self::NotLoopback { .. } => vec!["leave out the --dev options to train with this coordinator"],
             _ => Vec::new(),
         }
     }
 }
 
-fn hint(code: Code) -> Option<&'static str> {
-    Some(match code {
-        Code::JoinTokenRefused => "ask an administrator for a new invitation: each works once, for one id",
+fn hints(code: Code) -> &'static [&'static str] {
+    match code {
+        Code::JoinTokenRefused => &[
+            "ask an administrator for a new invitation: each works once, for one id",
+            "the same command works with it, in the same folder: the key that was made there is kept and used",
+        ],
         Code::ClientCertificateRequired | Code::TokenRequired => {
-            "the certificate may have expired: join again with a new invitation, into a new folder"
+            &["the certificate may have expired: join again with a new invitation, into a new folder"]
         }
-        Code::Forbidden => "use the folder of a principal with another role, such as --as admin",
-        Code::PolicyRefused => "`sordino policy check FILE` shows what this policy comes to",
-        _ => return None,
-    })
+        Code::Forbidden => &["use the folder of a principal with another role, such as --as admin"],
+        Code::PolicyRefused => &["`sordino policy check FILE` shows what this policy comes to"],
+        _ => &[],
+    }
 }
 
 /// An error with its causes on one line. Causes that only repeat the text before them are left out.

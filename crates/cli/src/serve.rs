@@ -7,8 +7,8 @@ use crate::{
     output::note,
     signals::{self, Stop},
 };
+use sordino_coordinator::rounds::RoundsError;
 use sordino_coordinator::{App, Routes, Server, ServerConfig, clock::SystemClock, rounds, server};
-use sordino_store::StoreError;
 use std::{path::PathBuf, sync::Arc};
 use tokio::sync::Notify;
 
@@ -81,7 +81,7 @@ impl Serve {
 }
 
 /// Runs the rounds, and says when they are over.
-async fn run_rounds(app: Arc<App>, ended: Arc<Notify>) -> Result<(), StoreError> {
+async fn run_rounds(app: Arc<App>, ended: Arc<Notify>) -> Result<(), RoundsError> {
     let result = rounds::run(app).await;
     ended.notify_one();
     result

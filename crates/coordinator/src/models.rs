@@ -1,4 +1,5 @@
-//! `/v1/models/{digest}`: model files by their SHA-256, uploaded in chunks, served in ranges.
+//! `/v1/models`: which model files there are; `/v1/models/{digest}`: the files by their SHA-256, uploaded in chunks, served
+//! in ranges.
 //!
 //! An upload is `PUT /v1/models/{digest}?offset=N&length=TOTAL`, chunk by chunk, each with its `Content-Digest`;
 //! `GET /v1/models/{digest}/upload?length=TOTAL` says how far it got. A file is there for others only when it is whole, has the
@@ -6,26 +7,55 @@
 
 use crate::{
     access::{Caller, Routes},
-    answer::{ApiError, Named, Params, chain, json},
+    answer::{ApiError, Named, PageParams, Params, chain, json},
     app::App,
     bulk,
+    participants::since_epoch,
 };
 use axum::{body::Body, extract::State, response::Response};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use sordino_codec::Tensors;
 use sordino_identity::Permission;
-use sordino_store::{SpoolError, SpoolKey, StoreError};
-use sordino_wire::{Code, Digest, api::UploadStatus};
+use sordino_store::{ModelRow, SpoolError, SpoolKey, StoreError};
+use sordino_wire::{
+    Code, Digest,
+    api::{Model, Page, UploadStatus},
+};
 use std::sync::Arc;
 use tokio::io::AsyncReadExt as _;
 
-/// `PUT` and `GET /v1/models/{digest}`, `GET /v1/models/{digest}/upload`.
+/// `GET /v1/models`, `PUT` and `GET /v1/models/{digest}`, `GET /v1/models/{digest}/upload`.
 pub(crate) fn routes() -> Routes {
     Routes::new()
+        .get("/v1/models", Permission::ReadModel, list)
         .get("/v1/models/{digest}", Permission::ReadModel, download)
         .put("/v1/models/{digest}", Permission::WriteModel, upload)
         .get("/v1/models/{digest}/upload", Permission::WriteModel, progress)
+}
+
+/// In the order of their digests.
+async fn list(State(app): State<Arc<App>>, Params(page): Params<PageParams>) -> Result<Response, ApiError> {
+    let after = match page.cursor() {
+        None => None,
+        Some(cursor) => {
+            let digest: Result<Digest, _> = cursor.parse();
+            Some(digest.map_err(|_| ApiError::new(Code::Malformed, "cursor: take it from `next`"))?)
+        }
+    };
+    let rows = app.store.models(after.as_ref().map(|digest| &digest.0), page.fetch()?).await?;
+    let Page { items, next } = page.page(rows, |row| Digest(row.digest).to_string(), model);
+    let items = items.into_iter().collect::<Result<Vec<_>, _>>()?;
+    Ok(json(StatusCode::OK, &Page { items, next }))
+}
+
+fn model(row: ModelRow) -> Result<Model, ApiError> {
+    Ok(Model {
+        digest: Digest(row.digest),
+        task: row.task.map(TryInto::try_into).transpose().map_err(ApiError::internal)?,
+        bytes: row.bytes,
+        created_at: since_epoch(row.created_at),
+    })
 }
 
 /// Where the chunk starts, and how long the whole is: a file that fits one chunk needs neither.

@@ -15,7 +15,7 @@ mod release;
 mod routes;
 mod runner;
 
-pub use attempt::{Attempt, AttemptError};
+pub use attempt::{Attempt, AttemptError, JournalError};
 pub use registrar::{LocalRegistrar, Registrar, RegistrarError};
 pub use routes::routes;
 
@@ -29,8 +29,12 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+};
 
 /// The rounds of all active tasks.
 pub struct Rounds {
@@ -38,6 +42,17 @@ pub struct Rounds {
     tasks: Mutex<BTreeMap<TaskId, Arc<TaskRounds>>>,
     /// Whether the tasks that were active when the service started are all in `tasks`.
     recovered: AtomicBool,
+    /// Waiting is measured on a clock that nobody sets.
+    since: Instant,
+}
+
+/// Why the rounds cannot be run any more.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RoundsError {
+    /// A defect: the rounds of a task ended in the middle of their work. What is stored is whole; a restart goes on.
+    #[error("the rounds of a task ended abnormally")]
+    Defect(#[source] tokio::task::JoinError),
 }
 
 /// The rounds of one task.
@@ -67,7 +82,12 @@ impl Rounds {
     /// No task's yet.
     #[must_use]
     pub fn new(registrar: impl Registrar) -> Self {
-        Self { registrar: Box::new(registrar), tasks: Mutex::new(BTreeMap::new()), recovered: AtomicBool::new(false) }
+        Self {
+            registrar: Box::new(registrar),
+            tasks: Mutex::new(BTreeMap::new()),
+            recovered: AtomicBool::new(false),
+            since: Instant::now(),
+        }
     }
 
     /// What a request about an attempt of this task is told.
@@ -80,10 +100,19 @@ impl Rounds {
         }
     }
 
-    /// The rounds of a task that is active; they exist from the first time somebody asks.
-    pub(crate) fn of(&self, task: &TaskId) -> Arc<TaskRounds> {
+    /// The rounds of a task that is active, if they are run already.
+    fn get(&self, task: &TaskId) -> Option<Arc<TaskRounds>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).get(task).cloned()
+    }
+
+    fn begin(&self, task: &TaskId) -> Arc<TaskRounds> {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.entry(task.clone()).or_insert_with(|| Arc::new(TaskRounds::new(task.clone()))).clone()
+    }
+
+    /// Time since the service started.
+    fn uptime(&self) -> Duration {
+        self.since.elapsed()
     }
 
     fn forget(&self, task: &TaskId) {
@@ -101,10 +130,12 @@ impl TaskRounds {
     }
 }
 
-/// Deletes what uploads that are over have left in the spool. Before connections are taken: an upload that begins later
+/// Deletes what attempts that are over have left in the journal and the spool. Before connections are taken: an upload that begins later
 /// is not over.
 pub(crate) async fn sweep(store: &Store) -> Result<(), StoreError> {
     let open: Vec<_> = store.open_rounds().await?.into_iter().map(|row| (row.task, row.number, row.attempt)).collect();
+    // Revealed shares are of no more use to anybody, once their attempt is over.
+    store.forget_ended().await?;
     let swept = store.spool().sweep(&open).await?;
     if swept > 0 {
         tracing::info!(swept, "deleted uploads of attempts that are over");
@@ -116,36 +147,49 @@ pub(crate) async fn sweep(store: &Store) -> Result<(), StoreError> {
 /// then is parked: its state is durable, and the next start goes on with it.
 ///
 /// # Errors
-/// The store cannot be read.
-pub async fn run(app: Arc<App>) -> Result<(), StoreError> {
+/// [`RoundsError`]: the service has to be restarted.
+pub async fn run(app: Arc<App>) -> Result<(), RoundsError> {
     let mut created = app.tasks_changed.subscribe();
-    let mut runners = tokio::task::JoinSet::new();
-    let mut running = std::collections::BTreeSet::new();
+    let mut runners = JoinSet::new();
+    let mut running = BTreeMap::new();
     loop {
-        for row in app.store.active_tasks().await? {
-            let Ok(id) = row.id.parse::<TaskId>() else { continue };
-            if running.insert(id.clone()) {
-                let (app, _) = (app.clone(), app.rounds.of(&id));
-                runners.spawn(async move {
-                    runner::run_task(&app, &id).await;
-                    id
-                });
+        match app.store.active_tasks().await {
+            Ok(rows) => {
+                let ids = rows.iter().filter_map(|row| row.id.parse::<TaskId>().ok());
+                for id in ids.filter(|id| !running.contains_key(id)).collect::<Vec<_>>() {
+                    let (app, rounds) = (app.clone(), app.rounds.begin(&id));
+                    running.insert(id, rounds.clone());
+                    runners.spawn(async move {
+                        runner::run_task(&app, &rounds).await;
+                        rounds
+                    });
+                }
+                app.rounds.recovered.store(true, Ordering::Release);
+            }
+            Err(error) => {
+                tracing::error!(error = crate::answer::chain(&error), "active tasks cannot be read; will try again");
+                tokio::select! {
+                    () = tokio::time::sleep(RETRY_PAUSE) => continue,
+                    () = app.lifecycle.stopping() => break,
+                }
             }
         }
-        app.rounds.recovered.store(true, Ordering::Release);
         tokio::select! {
             changed = created.changed() => if changed.is_err() { break },
-            Some(ended) = runners.join_next() => match ended {
-                Ok(id) => {
-                    app.rounds.of(&id).current.send_replace(Current::Ended);
-                    app.rounds.forget(&id);
-                    running.remove(&id);
-                }
-                Err(error) => tracing::error!(%error, "a task's rounds ended abnormally; restart to go on with them"),
-            },
+            Some(ended) = runners.join_next() => {
+                let rounds = ended.map_err(RoundsError::Defect)?;
+                rounds.current.send_replace(Current::Ended);
+                app.rounds.forget(&rounds.id);
+                running.remove(&rounds.id);
+            }
             () = app.lifecycle.stopping() => break,
         }
     }
-    while runners.join_next().await.is_some() {}
+    while let Some(parked) = runners.join_next().await {
+        parked.map_err(RoundsError::Defect)?;
+    }
     Ok(())
 }
+
+/// Before the store is asked again.
+const RETRY_PAUSE: Duration = Duration::from_secs(2);

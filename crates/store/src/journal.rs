@@ -130,6 +130,28 @@ impl Store {
             .await
     }
 
+    /// Deletes the events of every attempt that is over: what a coordinator that was killed had no time for.
+    ///
+    /// # Errors
+    /// Only where the database fails.
+    pub async fn forget_ended(&self) -> Result<(), StoreError> {
+        self.writer()
+            .write((), |(), connection| {
+                Box::pin(async move {
+                    sqlx::query(
+                        "DELETE FROM events WHERE NOT EXISTS (SELECT 1 FROM attempts WHERE attempts.task = events.task \
+                         AND attempts.round = events.round AND attempts.attempt = events.attempt \
+                         AND attempts.state = $1)",
+                    )
+                    .bind(attempt_state::OPEN)
+                    .execute(connection)
+                    .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
     /// One attempt.
     ///
     /// # Errors

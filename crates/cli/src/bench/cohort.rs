@@ -14,7 +14,7 @@ use sordino_secagg::{
     participant::{AwaitingRoster, AwaitingShares, AwaitingSurvivors, Identity},
 };
 use sordino_wire::policy::{EncodingSection, Privacy};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is measured.
 #[derive(Debug, Clone, Copy)]

@@ -132,7 +132,7 @@ impl Limits {
             (self.header_timeout, "limits.header_timeout", 1..=600, "1 to 600 seconds"),
             (self.body_timeout, "limits.body_timeout", 1..=3_600, "1 to 3,600 seconds"),
             (self.idle_timeout, "limits.idle_timeout", 1..=3_600, "1 to 3,600 seconds"),
-            (self.long_poll_max, "limits.long_poll_max", 0..=300, "0 to 300 seconds"),
+            (self.long_poll_max, "limits.long_poll_max", 1..=300, "1 to 300 seconds"),
             (self.shutdown_grace, "limits.shutdown_grace", 0..=600, "0 to 600 seconds"),
             (self.join_token_max, "limits.join_token_max", 60..=30 * DAY, "60 to 2,592,000 seconds"),
             (self.certificate_lifetime, "limits.certificate_lifetime", 60..=90 * DAY, "60 to 7,776,000 seconds"),

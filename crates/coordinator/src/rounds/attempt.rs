@@ -1,6 +1,7 @@
 //! One attempt: the protocol's state machine, its journal, the spooled inputs and the running sum.
 
-use super::journal::{Event, Journal, JournalError};
+pub use super::journal::JournalError;
+use super::journal::{Durable, Event, Journal};
 use crate::app::App;
 use crate::clock::millis;
 use ed25519_dalek::VerifyingKey;
@@ -10,16 +11,16 @@ use sordino_secagg::coordinator::{
     Abort, Coordinator, Outgoing, PayloadHasher, Receipt, Rejection, RunningSum, Setup, SumError, Timing,
 };
 use sordino_secagg::{ParticipantId, Step};
-use sordino_store::{Spool, SpoolKey, StoreError};
+use sordino_store::{Spool, SpoolError, SpoolKey, StoreError};
 use sordino_wire::api::{Assignment, AttemptId};
 use sordino_wire::{CheckedPolicy, Digest};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::io::AsyncReadExt;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, MutexGuard, watch};
 
 /// Why a request to an attempt is not done.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,9 @@ pub enum AttemptError {
         /// The attempt.
         attempt: u32,
     },
+    /// The attempt goes on, and cannot be asked just now.
+    #[error("the attempt's state is being stored or restored; try again")]
+    Suspended,
     /// The protocol refuses the message.
     #[error(transparent)]
     Rejected(#[from] Rejection),
@@ -44,29 +48,29 @@ pub enum AttemptError {
         /// Bytes of the whole.
         expected: u64,
     },
-    /// The spool or the journal failed.
-    #[error("the attempt's state cannot be stored")]
-    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl From<JournalError> for AttemptError {
-    fn from(error: JournalError) -> Self {
-        Self::Store(error.into())
-    }
-}
-
-impl From<StoreError> for AttemptError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error.into())
-    }
+    /// The journal failed: what the attempt was told in memory is not what is stored.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The spool failed.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Why an attempt stopped running.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Stopped {
     /// It ended without a sum.
-    #[error(transparent)]
-    Aborted(#[from] Abort),
+    #[error("{abort}")]
+    Aborted {
+        /// Why.
+        #[source]
+        abort: Abort,
+        /// Who had not answered in the step that was open.
+        silent: BTreeSet<ParticipantId>,
+    },
     /// The registrar did not sign.
     #[error(transparent)]
     Registrar(#[from] super::RegistrarError),
@@ -107,15 +111,29 @@ pub struct Attempt {
     cohort: BTreeSet<ParticipantId>,
     /// One for each of them: the headers of its input are looked at one after the other.
     turns: BTreeMap<ParticipantId, Mutex<()>>,
-    /// `None` once the attempt is over.
-    core: Mutex<Option<Coordinator>>,
+    core: Mutex<Slot>,
     sum: Mutex<RunningSum>,
     step_millis: Mutex<Vec<(String, u64)>>,
-    /// When the open step was opened, by the service's clock.
-    opened_at: Mutex<Duration>,
+    /// When this attempt was taken up by this process: its deadlines run on a clock that nobody sets.
+    since: Instant,
+    /// When the open step was opened, on that clock.
+    opened_at: Mutex<u64>,
+    /// How long the attempt may last, by its policy.
+    lasts: Duration,
     journal: Journal,
     /// Counts what happened, for those who wait.
     changed: watch::Sender<u64>,
+}
+
+/// The state machine, if it can be asked.
+enum Slot {
+    Open(Box<Coordinator>),
+    /// A step is being closed: requests wait for a moment.
+    Working,
+    /// It has to be restored from the store: the attempt goes on, and requests are told to come back.
+    Suspended,
+    /// The attempt has ended, and the store says so.
+    Over,
 }
 
 /// What an attempt is made of.
@@ -148,9 +166,10 @@ impl Attempt {
             })
             .collect::<Result<BTreeMap<_, _>, StoreError>>()?;
         let invited: BTreeSet<_> = cohort.keys().cloned().collect();
-        let now = app.now();
+        let lasts = Duration::from_secs_f64(plan.policy.policy().timing.round_timeout);
         let setup = setup(app, &plan, cohort);
-        let mut core = Coordinator::new(setup, to_millis(now));
+        let since = Instant::now();
+        let mut core = Coordinator::new(setup, 0);
         let mut sum = core.new_sum();
         let id = AttemptId { round: plan.assignment.round.clone(), attempt: plan.assignment.attempt };
         let rows = app.store.events(id.round.task.as_str(), id.round.number, id.attempt).await?;
@@ -162,13 +181,14 @@ impl Attempt {
             let at = row.at;
             let step = core.step();
             let event = Event::from_row(row).ok_or_else(|| damaged("journal"))?;
-            core = replay(app, &id, core, &mut sum, event, u64::try_from(at).unwrap_or(0)).await?;
+            core = replay(app, &id, core, &mut sum, event).await?;
             if let Some(step) = step.filter(|_| core.step() != step) {
                 step_millis.push((step.name().to_owned(), u64::try_from(at - opened_at).unwrap_or(0)));
                 opened_at = at;
             }
         }
-        core.resume(to_millis(now));
+        // Nobody could reach a coordinator that was not there: every deadline starts anew.
+        core.resume(elapsed(since));
         let clock = app.shared_clock();
         let journal = Journal::open(app.store.clone(), id.clone(), next, Arc::new(move || millis(clock.now())));
         Ok(Self {
@@ -177,10 +197,12 @@ impl Attempt {
             encoding: plan.encoding,
             turns: invited.iter().map(|id| (id.clone(), Mutex::default())).collect(),
             cohort: invited,
-            core: Mutex::new(Some(core)),
+            core: Mutex::new(Slot::Open(Box::new(core))),
             sum: Mutex::new(sum),
             step_millis: Mutex::new(step_millis),
-            opened_at: Mutex::new(now),
+            since,
+            opened_at: Mutex::new(elapsed(since)),
+            lasts,
             journal,
             changed: watch::Sender::new(0),
         })
@@ -200,50 +222,85 @@ impl Attempt {
         &self.cohort
     }
 
-    /// What a participant is asked to do, if it is invited and keys can still be advertised, or it is in already.
-    pub(super) async fn assignment(&self, to: &ParticipantId, now: Duration) -> Option<Assignment> {
-        let core = self.core.lock().await;
-        let core = core.as_ref()?;
+    /// How long the attempt may last.
+    pub(super) fn lasts(&self) -> Duration {
+        self.lasts
+    }
+
+    /// What a participant is asked to do, if it is invited and keys can still be advertised.
+    pub(super) async fn assignment(&self, to: &ParticipantId) -> Option<Assignment> {
+        let slot = self.core.lock().await;
+        let Slot::Open(core) = &*slot else { return None };
         let invited = self.cohort.contains(to) && core.step() == Some(Step::AdvertiseKeys);
-        invited.then(|| Assignment {
-            time_left: core.deadline().saturating_sub(to_millis(now)),
-            ..self.assignment.clone()
-        })
+        let time_left = core.deadline().saturating_sub(elapsed(self.since));
+        invited.then(|| Assignment { time_left, ..self.assignment.clone() })
     }
 
-    fn ended(&self) -> AttemptError {
-        AttemptError::Ended { round: self.id.round.clone(), attempt: self.id.attempt }
+    /// The slot, once nothing is being worked on.
+    async fn slot(&self) -> MutexGuard<'_, Slot> {
+        let mut changed = self.changed.subscribe();
+        let until = tokio::time::Instant::now() + WORK_MAX;
+        loop {
+            changed.borrow_and_update();
+            let slot = self.core.lock().await;
+            if !matches!(*slot, Slot::Working) || tokio::time::Instant::now() >= until {
+                return slot;
+            }
+            drop(slot);
+            tokio::select! {
+                _ = changed.changed() => {}
+                () = tokio::time::sleep_until(until) => {}
+            }
+        }
     }
 
-    /// Whether this step is the one that takes messages now.
-    pub async fn is_open(&self, step: Step) -> bool {
-        self.core.lock().await.as_ref().is_some_and(|core| core.step() == Some(step))
+    /// The state machine, if the attempt is open.
+    fn open_core<'a>(&self, slot: &'a mut Slot) -> Result<&'a mut Coordinator, AttemptError> {
+        match slot {
+            Slot::Open(core) => Ok(core),
+            Slot::Working | Slot::Suspended => Err(AttemptError::Suspended),
+            Slot::Over => Err(AttemptError::Ended { round: self.id.round.clone(), attempt: self.id.attempt }),
+        }
+    }
+
+    /// Whether this participant's message of the step is awaited: asked before a byte of it is read.
+    ///
+    /// # Errors
+    /// [`AttemptError`]: it is not, or its sender has no part in it.
+    pub async fn expects(&self, step: Step, from: &ParticipantId) -> Result<(), AttemptError> {
+        Ok(self.open_core(&mut *self.slot().await)?.expects(step, from)?)
     }
 
     /// Takes a participant's message; when this returns, it counts and is durable.
     ///
     /// # Errors
     /// [`AttemptError`]: it does not count.
-    pub async fn message(
-        &self,
-        step: Step,
-        from: &ParticipantId,
-        bytes: Vec<u8>,
-        now: Duration,
-    ) -> Result<Receipt, AttemptError> {
+    pub async fn message(&self, step: Step, from: &ParticipantId, bytes: Vec<u8>) -> Result<Receipt, AttemptError> {
         let (receipt, durable) = {
-            let mut core = self.core.lock().await;
-            let core = core.as_mut().ok_or_else(|| self.ended())?;
-            let receipt = core.message(step, from, &bytes, to_millis(now))?;
-            let durable = match receipt {
-                Receipt::Accepted => self.journal.push(Event::Message { step, from: from.clone(), bytes }),
-                Receipt::Duplicate => self.journal.barrier(),
-            };
-            (receipt, durable)
+            let mut slot = self.slot().await;
+            let receipt = self.open_core(&mut slot)?.message(step, from, &bytes, elapsed(self.since))?;
+            (receipt, self.note(receipt, step, from, bytes))
         };
-        durable.wait().await?;
-        self.happened();
+        self.durable(durable).await?;
         Ok(receipt)
+    }
+
+    /// Puts an accepted message into the journal; a repeated one waits for what is there.
+    fn note(&self, receipt: Receipt, step: Step, from: &ParticipantId, bytes: Vec<u8>) -> Durable {
+        match receipt {
+            Receipt::Accepted => self.journal.push(Event::Message { step, from: from.clone(), bytes }),
+            Receipt::Duplicate => self.journal.barrier(),
+        }
+    }
+
+    /// Waits until what was told is stored. If it cannot be, memory is ahead of the store: the attempt is restored.
+    async fn durable(&self, durable: Durable) -> Result<(), JournalError> {
+        let stored = durable.wait().await;
+        if stored.is_err() {
+            self.suspend().await;
+        }
+        self.happened();
+        stored
     }
 
     /// Bytes of an input, if this participant's is awaited.
@@ -251,8 +308,8 @@ impl Attempt {
     /// # Errors
     /// [`AttemptError`]: it is not.
     pub async fn expects_input(&self, from: &ParticipantId) -> Result<u64, AttemptError> {
-        let core = self.core.lock().await;
-        let core = core.as_ref().ok_or_else(|| self.ended())?;
+        let mut slot = self.slot().await;
+        let core = self.open_core(&mut slot)?;
         core.expects_input(from)?;
         Ok(core.input_len())
     }
@@ -267,18 +324,18 @@ impl Attempt {
             Some(turn) => Some(turn.lock().await),
             None => None,
         };
-        let expected = {
-            let core = self.core.lock().await;
-            let core = core.as_ref().ok_or_else(|| self.ended())?;
-            if core.check_input(from, &header)? == Receipt::Duplicate {
-                self.journal.barrier().wait().await?;
-                return Ok(Receipt::Duplicate);
-            }
-            core.input_len()
+        let (repeated, expected) = {
+            let mut slot = self.slot().await;
+            let core = self.open_core(&mut slot)?;
+            (core.check_input(from, &header)? == Receipt::Duplicate, core.input_len())
         };
+        if repeated {
+            self.durable(self.journal.barrier()).await?;
+            return Ok(Receipt::Duplicate);
+        }
         let key = self.spool_key(from)?;
         let spool = app.store.spool();
-        let received = spool.received(&key).await.map_err(|error| AttemptError::Store(error.into()))?;
+        let received = spool.received(&key).await?;
         if received != expected {
             return Err(AttemptError::Incomplete { received, expected });
         }
@@ -288,9 +345,8 @@ impl Attempt {
             hasher.finish()
         };
         let (receipt, durable) = {
-            let mut core = self.core.lock().await;
-            let core = core.as_mut().ok_or_else(|| self.ended())?;
-            let receipt = match core.input(from, &header, &payload, to_millis(app.now())) {
+            let mut slot = self.slot().await;
+            let receipt = match self.open_core(&mut slot)?.input(from, &header, &payload, elapsed(self.since)) {
                 Err(wrong @ (Rejection::InputDigest { .. } | Rejection::InputPadding)) => {
                     // These bytes can never become an input that was signed: the upload starts over.
                     spool.remove(&key).await?;
@@ -298,15 +354,9 @@ impl Attempt {
                 }
                 other => other?,
             };
-            let durable = match receipt {
-                Receipt::Accepted => {
-                    self.journal.push(Event::Message { step: Step::MaskedInput, from: from.clone(), bytes: header })
-                }
-                Receipt::Duplicate => self.journal.barrier(),
-            };
-            (receipt, durable)
+            (receipt, self.note(receipt, Step::MaskedInput, from, header))
         };
-        durable.wait().await?;
+        self.durable(durable).await?;
         if receipt == Receipt::Accepted {
             // A failure here costs time, not the input: the sum is compared with the survivors before it is opened.
             let mut sum = self.sum.lock().await;
@@ -332,8 +382,8 @@ impl Attempt {
         loop {
             changed.borrow_and_update();
             let outgoing = {
-                let core = self.core.lock().await;
-                core.as_ref().ok_or_else(|| self.ended())?.outgoing(step, to)
+                let mut slot = self.slot().await;
+                self.open_core(&mut slot)?.outgoing(step, to)
             };
             if outgoing != Outgoing::Wait {
                 return Ok(outgoing);
@@ -358,9 +408,15 @@ impl Attempt {
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// Marks the attempt as over; whoever waits is told.
+    /// Marks the attempt as over, once the store says so; whoever waits is told.
     pub(super) async fn end(&self) {
-        *self.core.lock().await = None;
+        *self.core.lock().await = Slot::Over;
+        self.happened();
+    }
+
+    /// Marks the attempt as one to restore; whoever waits is told to come back.
+    pub(super) async fn suspend(&self) {
+        *self.core.lock().await = Slot::Suspended;
         self.happened();
     }
 
@@ -369,9 +425,8 @@ impl Attempt {
         let mut changed = self.changed.subscribe();
         loop {
             changed.borrow_and_update();
-            let deadline = self.advance(app).await?;
-            let Some(deadline) = deadline else { return self.open(app).await };
-            let wait = Duration::from_millis(deadline).saturating_sub(app.now());
+            let Some(deadline) = self.advance(app).await? else { return self.open(app).await };
+            let wait = Duration::from_millis(deadline.saturating_sub(elapsed(self.since)));
             tokio::select! {
                 _ = changed.changed() => {}
                 () = tokio::time::sleep(wait) => {}
@@ -381,55 +436,73 @@ impl Attempt {
     }
 
     /// Closes what is due; the next deadline, or `None` when the sum can be opened.
+    ///
+    /// What is due is taken out of its slot, and requests wait; where this returns early, the attempt is over or has to be
+    /// restored, and the caller says which.
     async fn advance(&self, app: &App) -> Result<Option<u64>, Stopped> {
-        let mut guard = self.core.lock().await;
         loop {
-            // Taken out: where this returns early, the attempt is over or has to be restored.
-            let Some(mut core) = guard.take() else { return Err(JournalError::Closed.into()) };
-            let now = to_millis(app.now());
-            if let Some((statement, members)) = core.roster_to_sign() {
-                let signature = app.rounds.registrar.sign_roster(&statement, &members).await?;
-                self.journal.push(Event::RosterSigned(Box::new(signature))).wait().await?;
-                core = core.roster_signed(signature, to_millis(app.now()));
-                self.happened();
-            } else if core.is_opening() {
-                *guard = Some(core);
-                return Ok(None);
-            } else if core.is_due(now) {
-                if let Some(abort) = core.timed_out(now).filter(|_| !core.is_complete()) {
-                    return Err(abort.into());
+            let core = {
+                let mut slot = self.core.lock().await;
+                let Slot::Open(core) = &*slot else { return Err(JournalError::Closed.into()) };
+                let now = elapsed(self.since);
+                if core.is_opening() {
+                    return Ok(None);
                 }
-                let step = core.step();
-                core = core.close(now)?;
-                self.journal.push(Event::Closed).wait().await?;
-                self.note_closed(app, step).await;
-                self.happened();
+                if !core.awaits_registrar() && !core.is_due(now) {
+                    return Ok(Some(core.deadline()));
+                }
+                match std::mem::replace(&mut *slot, Slot::Working) {
+                    Slot::Open(core) => *core,
+                    Slot::Working | Slot::Suspended | Slot::Over => return Err(JournalError::Closed.into()),
+                }
+            };
+            let core = if let Some(roster) = core.roster_to_sign() {
+                let signature = app.rounds.registrar.sign_roster(&roster).await?;
+                self.journal.push(Event::RosterSigned(Box::new(signature))).wait().await?;
+                core.roster_signed(signature, elapsed(self.since))
             } else {
-                let deadline = core.deadline();
-                *guard = Some(core);
-                return Ok(Some(deadline));
-            }
-            *guard = Some(core);
+                self.close(core).await?
+            };
+            *self.core.lock().await = Slot::Open(Box::new(core));
+            self.happened();
         }
     }
 
-    async fn note_closed(&self, app: &App, step: Option<Step>) {
+    async fn close(&self, core: Coordinator) -> Result<Coordinator, Stopped> {
+        let now = elapsed(self.since);
+        let step = core.step();
+        let silent = || core.heard().into_iter().filter(|(_, last)| *last != step).map(|(id, _)| id).collect();
+        if let Some(abort) = core.timed_out(now).filter(|_| !core.is_complete()) {
+            return Err(Stopped::Aborted { abort, silent: silent() });
+        }
+        let silent: BTreeSet<ParticipantId> = silent();
+        let core = core.close(now).map_err(|abort| Stopped::Aborted { abort, silent })?;
+        self.journal.push(Event::Closed).wait().await?;
+        self.note_closed(step).await;
+        Ok(core)
+    }
+
+    async fn note_closed(&self, step: Option<Step>) {
         let Some(step) = step else { return };
         let mut opened_at = self.opened_at.lock().await;
-        let took = app.now().saturating_sub(*opened_at);
-        *opened_at = app.now();
-        metrics::histogram!("sordino_round_step_seconds", "step" => step.name()).record(took.as_secs_f64());
-        self.step_millis.lock().await.push((step.name().to_owned(), to_millis(took)));
+        let now = elapsed(self.since);
+        let took = now.saturating_sub(std::mem::replace(&mut *opened_at, now));
+        metrics::histogram!("sordino_round_step_seconds", "step" => step.name())
+            .record(Duration::from_millis(took).as_secs_f64());
+        self.step_millis.lock().await.push((step.name().to_owned(), took));
         tracing::debug!(round = %self.id.round, attempt = self.id.attempt, step = step.name(), "step closed");
     }
 
-    /// Takes the masks off. From here on the attempt takes no message.
+    /// Takes the masks off. From here on the attempt takes no message: whoever is late is not needed any more.
     async fn open(&self, app: &App) -> Result<Opened, Stopped> {
-        let core = self.core.lock().await.take().ok_or(JournalError::Closed)?;
+        let core = match std::mem::replace(&mut *self.core.lock().await, Slot::Over) {
+            Slot::Open(core) => core,
+            Slot::Working | Slot::Suspended | Slot::Over => return Err(JournalError::Closed.into()),
+        };
         self.happened();
         let AttemptId { round, .. } = &self.id;
         app.store.set_round_state(round.task.as_str(), round.number, sordino_store::round_state::AGGREGATING).await?;
-        let began = app.now();
+        let began = Instant::now();
         let survivors = core.survivors().unwrap_or_default();
         let heard = core.heard();
         let input_bytes = core.input_len();
@@ -442,9 +515,10 @@ impl Attempt {
             }
         }
         let opened = tokio::task::spawn_blocking(move || core.open(sum)).await;
-        let sum = opened.map_err(|_| damaged("sum"))??;
+        let opened = opened.map_err(|_| damaged("sum"))?;
+        let sum = opened.map_err(|abort| Stopped::Aborted { abort, silent: BTreeSet::new() })?;
         let mut step_millis = self.step_millis.lock().await.clone();
-        step_millis.push(("Opening".to_owned(), to_millis(app.now().saturating_sub(began))));
+        step_millis.push(("Opening".to_owned(), elapsed(began)));
         Ok(Opened { sum, survivors, heard, input_bytes, step_millis })
     }
 }
@@ -473,21 +547,22 @@ async fn replay(
     mut core: Coordinator,
     sum: &mut RunningSum,
     event: Event,
-    at: u64,
 ) -> Result<Coordinator, Stopped> {
     match event {
         Event::Message { step: Step::MaskedInput, from, bytes } => {
             let key = SpoolKey::new(id.round.task.as_str(), id.round.number, id.attempt, from.as_str())?;
             let mut hasher = PayloadHasher::new();
             read_spooled(app.store.spool(), &key, |block| hasher.update(block)).await?;
-            core.input(&from, &bytes, &hasher.finish(), at).map_err(|_| damaged("spool"))?;
+            core.input(&from, &bytes, &hasher.finish(), 0).map_err(|_| damaged("spool"))?;
             add_spooled(app.store.spool(), &key, &from, sum).await?;
         }
         Event::Message { step, from, bytes } => {
-            core.message(step, &from, &bytes, at).map_err(|_| damaged("journal"))?;
+            core.message(step, &from, &bytes, 0).map_err(|_| damaged("journal"))?;
         }
-        Event::Closed => core = core.close(at)?,
-        Event::RosterSigned(signature) => core = core.roster_signed(*signature, at),
+        Event::Closed => {
+            core = core.close(0).map_err(|abort| Stopped::Aborted { abort, silent: BTreeSet::new() })?;
+        }
+        Event::RosterSigned(signature) => core = core.roster_signed(*signature, 0),
     }
     Ok(core)
 }
@@ -531,9 +606,15 @@ fn damaged(what: &'static str) -> StoreError {
     StoreError::corrupt(format!("the stored {what} of an attempt"))
 }
 
+fn elapsed(since: Instant) -> u64 {
+    to_millis(since.elapsed())
+}
+
 fn to_millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// How long a request waits for a step that is being closed: a commit, and the registrar.
+const WORK_MAX: Duration = Duration::from_secs(5);
 /// Bytes of a spooled input that are in memory at a time.
 const READ_BLOCK: usize = 256 * 1024;

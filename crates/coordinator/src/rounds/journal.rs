@@ -56,9 +56,12 @@ pub(super) struct Durable(oneshot::Receiver<Result<(), Arc<StoreError>>>);
 
 /// The journal could not be written: what was told to the attempt in memory is not what is stored.
 #[derive(Debug, Clone, thiserror::Error)]
-pub(super) enum JournalError {
+#[non_exhaustive]
+pub enum JournalError {
+    /// The store refused.
     #[error("the attempt's journal cannot be written")]
     Store(#[source] Arc<StoreError>),
+    /// Nothing more can be written: an earlier event could not be.
     #[error("the attempt's journal is closed")]
     Closed,
 }

@@ -1,11 +1,12 @@
 //! `/v1/tasks/{task}/checkin`, `/v1/tasks/{task}/rounds`, `/v1/rounds/{round}` and the steps of its attempts.
 
-use super::{Attempt, AttemptError, Current};
+use super::{Attempt, AttemptError, Current, JournalError};
 use crate::{
     access::{Caller, Routes},
     answer::{ApiError, Json, Named, PageParams, Params, json, read_body, require_type},
     app::App,
     bulk::{self, OCTETS},
+    models::spool_refused,
     participants::since_epoch,
 };
 use axum::{
@@ -20,7 +21,7 @@ use sordino_secagg::{
     ParticipantId, Step, advertised_certificates,
     coordinator::{Outgoing, Receipt, Rejection},
 };
-use sordino_store::{RoundRow, SpoolError, round_state, task_state};
+use sordino_store::{RoundRow, StoreError, round_state, task_state};
 use sordino_wire::{
     Code, Digest, RoundId, TaskId,
     api::{AttemptId, CheckIn, Page, Round, RoundState, UploadStatus},
@@ -75,7 +76,8 @@ async fn check_in(
     }
     let me = participant(&caller)?;
     app.store.touch(me.as_str(), app.now_millis()).await?;
-    let rounds = app.rounds.of(&task);
+    // A task that was just created, or a service that just started: its rounds are run in a moment.
+    let rounds = app.rounds.get(&task).ok_or_else(starting)?;
     let wait = wait.limited(&app);
     let deadline = tokio::time::Instant::now() + wait;
     let mut current = rounds.current.subscribe();
@@ -84,13 +86,13 @@ async fn check_in(
         match standing {
             Current::Ended => return Err(ApiError::new(Code::Conflict, format!("task {task} has no more rounds"))),
             Current::Open(attempt) if Some(attempt.id()) > after.as_ref() => {
-                if let Some(assignment) = attempt.assignment(&me, app.now()).await {
+                if let Some(assignment) = attempt.assignment(&me).await {
                     return Ok(json(StatusCode::OK, &assignment));
                 }
             }
             Current::Open(_) | Current::Between | Current::Starting => {}
         }
-        rounds.waiting().arrive(me.clone(), app.now() + wait + RETURN_SLACK);
+        rounds.waiting().arrive(me.clone(), app.rounds.uptime() + wait + RETURN_SLACK);
         rounds.arrived.notify_one();
         tokio::select! {
             changed = current.changed() => if changed.is_err() { return Err(stopping()) },
@@ -109,6 +111,7 @@ async fn list(
         None => 0,
         Some(cursor) => cursor.parse().map_err(|_| ApiError::new(Code::Malformed, "cursor: take it from `next`"))?,
     };
+    crate::tasks::find(&app, &task).await?;
     let rows = app.store.rounds(task.as_str(), after, page.fetch()?).await?;
     let Page { items, next } = page.page(rows, |row| row.number.to_string(), round);
     let items = items.into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -162,11 +165,12 @@ async fn send(
     let step = step_named(&step)?;
     let me = participant(&caller)?;
     require_type(&headers, OCTETS)?;
+    // Asked before the body is read: nobody fills the memory with messages that cannot count.
+    attempt.expects(step, &me).await.map_err(refused)?;
     let limits = &app.config.limits;
     let bytes = read_body(&headers, body, limits.message_bytes_max, limits.body_timeout.into()).await?.to_vec();
-    // In a later step the answer is that the step is over, whatever became of the certificate since.
-    if step == Step::AdvertiseKeys && attempt.is_open(step).await {
-        check_certificates(&app, &caller, &bytes)?;
+    if step == Step::AdvertiseKeys {
+        check_certificates(&app, &caller, &bytes, attempt.lasts())?;
     }
     // The work goes on if the caller hangs up: a message that was accepted is stored.
     let work = {
@@ -174,7 +178,7 @@ async fn send(
         tokio::spawn(async move {
             match step {
                 Step::MaskedInput => attempt.input(&app, &me, bytes).await,
-                _ => attempt.message(step, &me, bytes, app.now()).await,
+                _ => attempt.message(step, &me, bytes).await,
             }
         })
     };
@@ -219,16 +223,19 @@ async fn upload(
 }
 
 /// A chain that its neighbours will not believe would cost every one of them the attempt.
-fn check_certificates(app: &App, caller: &Caller, message: &[u8]) -> Result<(), ApiError> {
+fn check_certificates(app: &App, caller: &Caller, message: &[u8], lasts: Duration) -> Result<(), ApiError> {
     let refuse = |why: String| ApiError::new(Code::Rejected, format!("the advertised certificate chain: {why}"));
     let chain = advertised_certificates(message).map_err(|error| refuse(error.to_string()))?;
     let chain = decode_chain(&chain).ok_or_else(|| refuse("it cannot be read".into()))?;
     let verified = app.anchors.verify_client(&chain, app.now()).map_err(|error| refuse(error.to_string()))?;
-    if verified.fingerprint() == caller.fingerprint {
-        Ok(())
-    } else {
-        Err(refuse("it is not that of the connection".into()))
+    if verified.fingerprint() != caller.fingerprint {
+        return Err(refuse("it is not that of the connection".into()));
     }
+    // Neighbours look at it later in the attempt.
+    if verified.not_after() < app.now() + lasts {
+        return Err(refuse("it expires before the attempt has to be over; join again for a new one".into()));
+    }
+    Ok(())
 }
 
 /// The attempt, if it is the one that is open.
@@ -260,10 +267,15 @@ fn refused(error: AttemptError) -> ApiError {
     match error {
         AttemptError::Ended { .. } => ApiError::new(Code::StaleRound, detail),
         AttemptError::Incomplete { .. } => ApiError::new(Code::Conflict, detail),
-        AttemptError::Store(cause) => match cause.downcast::<sordino_store::StoreError>() {
-            Ok(error) => (*error).into(),
-            Err(cause) => ApiError::internal(cause),
-        },
+        AttemptError::Suspended => passing(&detail),
+        AttemptError::Spool(error) => spool_refused(error),
+        AttemptError::Store(error) => error.into(),
+        // What was not stored does not count; the attempt is restored, and the same message can be sent again.
+        AttemptError::Journal(JournalError::Store(error)) if matches!(*error, StoreError::Full { .. }) => {
+            let detail = "the coordinator's disk is full; nothing was changed, retry later";
+            ApiError::new(Code::StorageFull, detail).retry_after(PASSING_RETRY)
+        }
+        AttemptError::Journal(_) => passing(&detail),
         AttemptError::Rejected(rejection) => ApiError::new(
             match rejection {
                 Rejection::WrongStep { .. } => Code::WrongStep,
@@ -276,20 +288,16 @@ fn refused(error: AttemptError) -> ApiError {
     }
 }
 
-fn spool_refused(error: SpoolError) -> ApiError {
-    match error {
-        SpoolError::OffsetMismatch { .. } => ApiError::new(Code::OffsetMismatch, error.to_string()),
-        SpoolError::TooLong { .. } => ApiError::new(Code::TooLarge, error.to_string()),
-        other => sordino_store::StoreError::from(other).into(),
-    }
+fn passing(detail: &str) -> ApiError {
+    ApiError::new(Code::Unavailable, detail).retry_after(PASSING_RETRY)
 }
 
 fn starting() -> ApiError {
-    ApiError::new(Code::Unavailable, "the coordinator is starting; try again").retry_after(Duration::from_secs(1))
+    passing("the coordinator is starting; try again")
 }
 
 fn stopping() -> ApiError {
-    ApiError::new(Code::Unavailable, "the coordinator is stopping; try again").retry_after(Duration::from_secs(1))
+    passing("the coordinator is stopping; try again")
 }
 
 /// The round of this id.
@@ -321,5 +329,7 @@ fn round(row: RoundRow) -> Result<Round, ApiError> {
     })
 }
 
+/// After which what passes has passed, mostly.
+const PASSING_RETRY: Duration = Duration::from_secs(1);
 /// How long a participant whose long poll has ended still counts as there: it comes back at once.
 const RETURN_SLACK: Duration = Duration::from_secs(5);

@@ -6,11 +6,11 @@ use super::{
     cohort::Gathering,
     release,
 };
-use crate::app::App;
+use crate::{app::App, bulk};
 use sordino_codec::Encoding;
 use sordino_secagg::ParticipantId;
 use sordino_store::{AttemptStart, RoundRow, StoreError, TaskRow, attempt_state, round_state, task_state};
-use sordino_wire::{CheckedPolicy, Digest, Policy, RoundId, TaskId, api::Assignment};
+use sordino_wire::{CheckedPolicy, Digest, Policy, RoundId, api::Assignment};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -18,17 +18,15 @@ use std::{
 };
 
 /// Runs the rounds of a task until it is complete, halted, or the service stops.
-pub(super) async fn run_task(app: &Arc<App>, id: &TaskId) {
-    let rounds = app.rounds.of(id);
-    // Those whose shares did not fit their keys; they are not asked again in the round they spoilt.
-    let mut culprits = BTreeSet::new();
+pub(super) async fn run_task(app: &Arc<App>, rounds: &TaskRounds) {
+    let mut standing = Standing::default();
     loop {
-        match next(app, &rounds, &mut culprits).await {
+        match next(app, rounds, &mut standing).await {
             Ok(Next::GoOn) => {}
-            Ok(Next::TaskEnded) => return,
-            Err(Failed::Parked) => return,
+            Ok(Next::TaskEnded) | Err(Failed::Parked) => return,
             Err(Failed::Retry(error)) => {
-                tracing::error!(task = %id, error = crate::answer::chain(&*error), "the round waits: the coordinator cannot go on with it");
+                let error = crate::answer::chain(&*error);
+                tracing::error!(task = %rounds.id, error, "the round waits: the coordinator cannot go on with it");
                 tokio::select! {
                     () = tokio::time::sleep(RETRY_PAUSE) => {}
                     () = app.lifecycle.stopping() => return,
@@ -36,6 +34,15 @@ pub(super) async fn run_task(app: &Arc<App>, id: &TaskId) {
             }
         }
     }
+}
+
+/// What is remembered of participants from the attempts before.
+#[derive(Default)]
+struct Standing {
+    /// Those whose shares did not fit their keys: not asked again in the round they spoilt.
+    culprits: BTreeSet<ParticipantId>,
+    /// Those who did not answer in the attempt that was abandoned: asked last.
+    silent: BTreeSet<ParticipantId>,
 }
 
 enum Next {
@@ -60,7 +67,7 @@ fn retry(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failed {
 }
 
 /// Goes on with the attempt that is open, or opens the next one, and sees it through.
-async fn next(app: &Arc<App>, rounds: &TaskRounds, culprits: &mut BTreeSet<ParticipantId>) -> Result<Next, Failed> {
+async fn next(app: &Arc<App>, rounds: &TaskRounds, standing: &mut Standing) -> Result<Next, Failed> {
     let Some(task) = app.store.task(rounds.id.as_str()).await?.filter(|row| row.state == task_state::ACTIVE) else {
         return Ok(Next::TaskEnded);
     };
@@ -85,9 +92,9 @@ async fn next(app: &Arc<App>, rounds: &TaskRounds, culprits: &mut BTreeSet<Parti
         (last, row.cohort_json)
     } else {
         if last == 0 {
-            culprits.clear();
+            *standing = Standing::default();
         }
-        let cohort = gather(app, rounds, &policy, culprits).await?;
+        let cohort = gather(app, rounds, &policy, standing).await?;
         let cohort_json = admit(app, &cohort).await?;
         let start = AttemptStart {
             task: task.id.clone(),
@@ -111,31 +118,44 @@ async fn next(app: &Arc<App>, rounds: &TaskRounds, culprits: &mut BTreeSet<Parti
     let plan = Plan { assignment, policy: policy.clone(), encoding };
     let attempt = match Attempt::restore(app, plan, &cohort_json).await {
         Ok(attempt) => Arc::new(attempt),
-        Err(stopped) => return give_up(app, &task, (number, attempt), stopped, culprits).await,
+        Err(stopped) => return give_up(app, &task, (number, attempt), stopped, standing).await,
     };
     rounds.current.send_replace(Current::Open(attempt.clone()));
-    let outcome = attempt.run(app).await;
-    attempt.end().await;
-    rounds.current.send_replace(Current::Between);
-    match outcome {
+    let ended = match attempt.run(app).await {
         Ok(opened) => complete(app, &task, &policy, &attempt, opened).await,
-        Err(stopped) => give_up(app, &task, (number, attempt.id().attempt), stopped, culprits).await,
+        Err(stopped) => give_up(app, &task, (number, attempt.id().attempt), stopped, standing).await,
+    };
+    if ended.is_ok() {
+        // The store says that it is over: whoever asks is told so.
+        attempt.end().await;
+        rounds.current.send_replace(Current::Between);
+    } else {
+        // It goes on, here after a pause or after a restart: whoever asks is told to come back.
+        attempt.suspend().await;
     }
+    ended
 }
 
-/// Waits for a cohort.
+/// Waits for a cohort. Who of those that are there takes part is drawn by chance: names decide nothing.
 async fn gather(
     app: &App,
     rounds: &TaskRounds,
     policy: &CheckedPolicy,
-    culprits: &BTreeSet<ParticipantId>,
+    standing: &Standing,
 ) -> Result<BTreeSet<ParticipantId>, Failed> {
     let cohort = &policy.policy().cohort;
     let patience = Duration::from_secs_f64(policy.policy().timing.gather);
+    let mut draw = [0; 32];
+    getrandom::fill(&mut draw).map_err(retry)?;
+    let rank = |id: &ParticipantId| {
+        let drawn = bulk::sha256(&[&draw[..], id.as_str().as_bytes()].concat());
+        (standing.silent.contains(id), drawn)
+    };
     loop {
         let arrived = rounds.arrived.notified();
-        let now = app.now();
-        let gathering = rounds.waiting().gather((cohort.min, cohort.target), patience, culprits, now);
+        let now = app.rounds.uptime();
+        let size = (cohort.min, cohort.target);
+        let gathering = rounds.waiting().gather(size, patience, &standing.culprits, rank, now);
         let until = match gathering {
             Gathering::Begin(cohort) => return Ok(cohort),
             Gathering::Wait(until) => until.map_or(IDLE, |until| until.saturating_sub(now)),
@@ -200,7 +220,7 @@ async fn give_up(
     task: &TaskRow,
     (round, attempt): (u64, u32),
     stopped: Stopped,
-    culprits: &mut BTreeSet<ParticipantId>,
+    standing: &mut Standing,
 ) -> Result<Next, Failed> {
     match stopped {
         Stopped::Parked => Err(Failed::Parked),
@@ -214,8 +234,9 @@ async fn give_up(
             abandon(app, task, (round, attempt), &error.to_string()).await
         }
         Stopped::Registrar(error) => Err(retry(error)),
-        Stopped::Aborted(abort) => {
-            culprits.extend(abort.culprits().iter().cloned());
+        Stopped::Aborted { abort, silent } => {
+            standing.culprits.extend(abort.culprits().iter().cloned());
+            standing.silent = silent;
             abandon(app, task, (round, attempt), &crate::answer::chain(&abort)).await
         }
     }

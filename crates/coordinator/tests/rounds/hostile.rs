@@ -12,6 +12,7 @@ use http::StatusCode;
 use sordino_identity::IdentityKey;
 use sordino_secagg::{Signer as _, Step};
 use sordino_wire::{Code, api::CheckIn};
+use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::io::AsyncWriteExt as _;
 
 /// Messages that are not the one that is due, by what is wrong with them.
@@ -50,9 +51,7 @@ async fn pester(raw: &Raw, part: &Part<'_>, other: &Part<'_>, outsider: &Raw) {
     let in_anothers_name = part.post(step, &other.message().1).await;
     assert_eq!(code(in_anothers_name).await, Code::Rejected, "{step}");
     for wrong in Step::ALL.into_iter().filter(|wrong| *wrong != step) {
-        // An advertisement is read before the step is looked at: the certificates in it are checked first.
-        let refused = if wrong == Step::AdvertiseKeys { Code::Rejected } else { Code::WrongStep };
-        assert_eq!(code(part.post(wrong, &message).await).await, refused, "{wrong} in {step}");
+        assert_eq!(code(part.post(wrong, &message).await).await, Code::WrongStep, "{wrong} in {step}");
     }
     let path = part.path(&format!("messages/{step}"));
     let as_json = raw.client.post(&path).json(&1).send().await.unwrap();
@@ -278,4 +277,25 @@ impl hyper::body::Body for Chunks {
         self.0 = left.unwrap_or(0);
         std::task::Poll::Ready(left.map(|_| Ok(hyper::body::Frame::data(vec![0; CHUNK].into()))))
     }
+}
+
+/// A journal that cannot be written is a passing failure: the sender is told to come back, memory is thrown away and
+/// restored from the store, and the round completes with everybody in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_stored_does_not_count_and_can_be_sent_again() {
+    let mut stage = Stage::open(&policy(PATIENT), VALUES, 5).await;
+    let raw = Raw::join(&stage.federation, "raw-site-5").await;
+    let mut part = raw.begin(&stage.task, None, 5).await;
+    let (step, message) = part.message();
+    // Somebody else writes to the database for longer than the store waits for its turn.
+    let file = stage.federation.folder.path().join("data/sordino.db");
+    let mut other = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(file)).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let problem = problem(part.post(step, &message).await).await;
+    assert_eq!((problem.status, problem.code), (503, Code::Unavailable), "{}", problem.detail);
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    while part.post(step, &message).await.status() == 503 {}
+    part.next().await;
+    part.finish().await;
+    stage.complete(&[&part]).await;
 }

@@ -3,7 +3,7 @@
 use super::{
     POLICY,
     common::{TestFederation, model},
-    join,
+    join, round,
     site::Site,
     stage::{PATIENT, Stage, VALUES, policy},
     task,
@@ -18,11 +18,11 @@ use hyper_util::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use sordino_codec::Tensors;
 use sordino_participant::{
-    ClientError, TrainError,
+    ClientError, Summary, TrainError,
     training::{ExecTrainer, ModelError, RoundInfo, TrainError as TrainingError, Trained, Trainer},
 };
 use sordino_wire::{
-    Code, Digest, RoundId,
+    Code, Digest, Policy, Problem, RoundId,
     api::{Assignment, Task, TokenAnswer},
 };
 use std::{
@@ -30,7 +30,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -66,14 +66,14 @@ fn chain(error: &TrainError) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// Each failure names the value; nothing of it was sent, so the site can still take part in the same round.
+/// Each failure names the value, nothing of it is sent, and the third in a row is the last.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_update_fails_by_name_and_costs_nothing() {
-    let mut stage = Stage::open(&policy(PATIENT), VALUES, 5).await;
-    let site = Site::join(&stage.federation, 5).await;
+async fn what_is_no_update_fails_by_name() {
+    let federation = TestFederation::start().await;
+    let (task, file) = offered(&federation).await;
     let folder = tempfile::tempdir().unwrap();
     let program = |update: &[u8]| program_writing(folder.path(), update);
-    let mut lying = model(&[0.5; VALUES]);
+    let mut lying = file.clone();
     lying[..8].copy_from_slice(&u64::MAX.to_le_bytes());
     let failures: [(Box<dyn Trainer>, &[&str]); 8] = [
         (Box::new(Replaces(Some(f32::NAN), Some(1.0))), &["value 3 of tensor `weight` is NaN"]),
@@ -82,29 +82,51 @@ async fn what_is_no_update_fails_by_name_and_costs_nothing() {
         (Box::new(Replaces(None, None)), &["no metric \"loss_sum\""]),
         (program(&model(&[f32::NAN; VALUES])), &["value 0 of tensor `weight` is NaN"]),
         (program(&lying), &["header"]),
-        (program(&model(&[0.5; VALUES])[..100]), &["bytes"]),
+        (program(&file[..100]), &["bytes"]),
         (program(&model(&[0.5; VALUES - 1])), &["weight", "[40]"]),
     ];
-    for (trainer, says) in failures {
-        let error = site.train_by(trainer, &stage.task, None).await.expect_err(says[0]);
-        let text = chain(&error);
-        assert!(says.iter().all(|part| text.contains(part)), "{says:?}: {text}");
+    let mut running = Vec::new();
+    for (number, (trainer, says)) in (0..).zip(failures) {
+        let site = Site::join(&federation, number).await;
+        // A fourth attempt is offered, and not taken.
+        let attempts = (1..=4).map(|attempt| ok(&assigned(&task, attempt)));
+        let said = [(check_in(&task), attempts.collect()), task_is(&task), model_is(&task, &file)];
+        let liar = liar(&federation, said.into()).await;
+        site.moved_to(&liar.url);
+        let id = task.id.clone();
+        running.push(async move {
+            let error = site.train_by(trainer, &id, None).await.expect_err(says[0]);
+            let text = chain(&error);
+            assert!(says.iter().all(|part| text.contains(part)), "{says:?}: {text}");
+            assert_eq!(liar.heard("/checkin"), 3, "{text}");
+            assert_eq!(liar.heard("/messages/"), 0, "{text}");
+        });
     }
-    let last = site.train(&stage.task, None).await.unwrap();
-    assert_eq!((last.finished, last.left_out, last.refused), (1, 0, 0));
-    stage.sites.push(site);
-    stage.complete(&[]).await;
+    futures(running).await;
 }
 
-/// The round goes on without a site whose training diverged.
+/// Fails at first, and trains well afterwards.
+struct FailsOnce(bool);
+
+impl Trainer for FailsOnce {
+    fn train(&mut self, model: &Tensors, round: &RoundInfo) -> Result<Trained, TrainingError> {
+        let value = if std::mem::replace(&mut self.0, true) { 0.25 } else { f32::NAN };
+        Replaces(Some(value), Some(1.0)).train(model, round)
+    }
+}
+
+/// The round goes on without a site whose training diverged, and the next one with it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_site_that_diverged_is_a_dropout() {
-    let mut stage = Stage::open(&policy(0.2), VALUES, 5).await;
+async fn a_site_that_diverged_is_a_dropout_of_that_round() {
+    let mut stage = Stage::open(&policy(0.2).replace("rounds = 1", "rounds = 2"), VALUES, 5).await;
     let site = Site::join(&stage.federation, 5).await;
-    let failed = site.train_by(Box::new(Replaces(Some(f32::NAN), Some(1.0))), &stage.task, None).await;
-    assert!(matches!(failed, Err(TrainError::Training { .. })), "{failed:?}");
-    let release = stage.complete(&[]).await.release.unwrap();
-    assert_eq!(release.dropouts.into_iter().collect::<Vec<_>>(), [(site.id, "AdvertiseKeys".to_owned())]);
+    let id = site.id.clone();
+    let summary = site.train_by(Box::new(FailsOnce(false)), &stage.task, None).await.unwrap();
+    assert_eq!(summary, Summary { finished: 1, failed: 1, ..Summary::default() });
+    stage.sites.push(site);
+    stage.complete(&[]).await;
+    let release = round(&stage.federation, &stage.task, 1).await.release.unwrap();
+    assert_eq!(release.dropouts.into_iter().collect::<Vec<_>>(), [(id, "AdvertiseKeys".to_owned())]);
 }
 
 /// Counts how often it was asked to train.
@@ -127,25 +149,89 @@ async fn untrained(site: &Site, task: &Task, why: &str) -> TrainError {
     error
 }
 
-/// What a lying coordinator answers, by path.
-type Said = BTreeMap<String, Vec<u8>>;
+/// An answer of a lying coordinator.
+type Answer = (StatusCode, Vec<u8>);
+/// What it answers, by path: one after the other, the last one again and again. To all else: that it is not there.
+type Said = BTreeMap<String, Vec<Answer>>;
 
-async fn say(State(said): State<Arc<Said>>, uri: Uri) -> (StatusCode, Vec<u8>) {
-    match said.get(uri.path()) {
-        Some(body) => (StatusCode::OK, body.clone()),
-        None => (StatusCode::NOT_FOUND, Vec::new()),
+fn ok(body: &impl serde::Serialize) -> Answer {
+    (StatusCode::OK, serde_json::to_vec(body).unwrap())
+}
+
+fn refusal(code: Code) -> Answer {
+    (StatusCode::from_u16(code.status()).unwrap(), serde_json::to_vec(&Problem::new(code, "a lie")).unwrap())
+}
+
+fn check_in(task: &Task) -> String {
+    format!("/v1/tasks/{}/checkin", task.id)
+}
+
+fn task_is(task: &Task) -> (String, Vec<Answer>) {
+    (format!("/v1/tasks/{}", task.id), vec![ok(task)])
+}
+
+fn model_is(task: &Task, file: &[u8]) -> (String, Vec<Answer>) {
+    (format!("/v1/models/{}", task.model), vec![(StatusCode::OK, file.to_vec())])
+}
+
+/// The first message of an attempt of the task's round is answered like this.
+fn keys_are(task: &Task, attempt: u32, answer: Answer) -> (String, Vec<Answer>) {
+    let path = format!("/v1/rounds/{}.{}/attempts/{attempt}/messages/AdvertiseKeys", task.id, task.round);
+    (path, vec![answer])
+}
+
+/// A task to lie about, and its model: nobody runs its rounds.
+async fn offered(federation: &TestFederation) -> (Task, Vec<u8>) {
+    let file = model(&[0.5; VALUES]);
+    (federation.create_task(&policy(PATIENT), federation.upload(&file).await).await, file)
+}
+
+/// An assignment that goes with what is said of the task.
+fn assigned(task: &Task, attempt: u32) -> Assignment {
+    Assignment {
+        round: RoundId { task: task.id.clone(), number: task.round },
+        attempt,
+        nonce: Digest([9; 32]),
+        model: task.model,
+        policy_digest: task.policy_digest,
+        time_left: 20_000,
     }
 }
 
-/// A coordinator with the true one's certificate that says these things. Its address.
-async fn liar(federation: &TestFederation, task: &Task, assignment: &Assignment, model: &[u8]) -> String {
+/// The same task under another policy.
+fn under(task: &Task, change: impl FnOnce(&mut Policy)) -> Task {
+    let mut task = task.clone();
+    change(&mut task.policy);
+    task.policy_digest = task.policy.clone().check().unwrap().digest();
+    task
+}
+
+/// A coordinator with the true one's certificate that says these things.
+struct Liar {
+    url: String,
+    said: Mutex<Said>,
+    heard: Mutex<Vec<String>>,
+}
+
+impl Liar {
+    /// How many requests had this in their path.
+    fn heard(&self, part: &str) -> usize {
+        self.heard.lock().unwrap().iter().filter(|path| path.contains(part)).count()
+    }
+}
+
+async fn say(State(liar): State<Arc<Liar>>, uri: Uri) -> Answer {
+    liar.heard.lock().unwrap().push(uri.path().to_owned());
+    match liar.said.lock().unwrap().get_mut(uri.path()) {
+        Some(answers) if answers.len() > 1 => answers.remove(0),
+        Some(answers) => answers[0].clone(),
+        None => refusal(Code::NotFound),
+    }
+}
+
+async fn liar(federation: &TestFederation, mut said: Said) -> Arc<Liar> {
     let token = TokenAnswer { access_token: "any".into(), token_type: "Bearer".into(), expires_in: 600 };
-    let said = Arc::new(BTreeMap::from([
-        ("/v1/token".to_owned(), serde_json::to_vec(&token).unwrap()),
-        (format!("/v1/tasks/{}/checkin", task.id), serde_json::to_vec(assignment).unwrap()),
-        (format!("/v1/tasks/{}", assignment.round.task), serde_json::to_vec(task).unwrap()),
-        (format!("/v1/models/{}", assignment.model), model.to_vec()),
-    ]));
+    said.insert("/v1/token".to_owned(), vec![ok(&token)]);
     let keys = federation.folder.path().join("keys");
     let chain = CertificateDer::pem_file_iter(keys.join("server.pem")).unwrap().map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_file(keys.join("server.key")).unwrap();
@@ -158,8 +244,9 @@ async fn liar(federation: &TestFederation, task: &Task, assignment: &Assignment,
         .unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let router = Router::new().fallback(say).with_state(said);
+    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let liar = Arc::new(Liar { url, said: said.into(), heard: Mutex::default() });
+    let router = Router::new().fallback(say).with_state(liar.clone());
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let (acceptor, router) = (acceptor.clone(), router.clone());
@@ -171,7 +258,7 @@ async fn liar(federation: &TestFederation, task: &Task, assignment: &Assignment,
             });
         }
     });
-    format!("https://localhost:{port}")
+    liar
 }
 
 /// A coordinator that was set back, or lies about policy, model or round, is not believed before anything is trained.
@@ -183,22 +270,19 @@ async fn a_site_does_not_train_on_a_lie() {
     let file = model(&[0.5; VALUES]);
     let mut done = task(federation, &stage.task).await;
     (done.round, done.model) = (1, Digest::of(&file));
-    let truth = Assignment {
-        round: RoundId { task: stage.task.clone(), number: 1 },
-        attempt: 1,
-        nonce: Digest([9; 32]),
-        model: done.model,
-        policy_digest: done.policy_digest,
-        time_left: 20_000,
+    let truth = assigned(&done, 1);
+    let tells = |assignment: &Assignment, task: &Task, file: &[u8]| {
+        let model = (format!("/v1/models/{}", assignment.model), vec![(StatusCode::OK, file.to_vec())]);
+        let about = (format!("/v1/tasks/{}", assignment.round.task), vec![ok(task)]);
+        Said::from([(check_in(&done), vec![ok(assignment)]), about, model])
     };
 
     // The very round that this site has taken part in, once more, with a nonce of its own.
     let veteran = &stage.sites[0];
-    veteran.moved_to(&liar(federation, &done, &truth, &file).await);
+    veteran.moved_to(&liar(federation, tells(&truth, &done, &file)).await.url);
     let replayed = untrained(veteran, &done, "a replay").await;
     assert!(matches!(replayed, TrainError::OtherPolicy), "{replayed}");
 
-    let fresh = Site::join(federation, 6).await;
     let lying_size = {
         let mut file = file.clone();
         let at = file.windows(4).position(|four| four == b"[41]").unwrap();
@@ -248,10 +332,143 @@ async fn a_site_does_not_train_on_a_lie() {
             |error| matches!(error, TrainError::Model { .. }),
         ),
     ];
-    for (name, assignment, said, file, expected) in lies {
-        fresh.moved_to(&liar(federation, &said, &assignment, &file).await);
+    for (number, (name, assignment, said, file, expected)) in (6..).zip(lies) {
+        let fresh = Site::join(federation, number).await;
+        fresh.moved_to(&liar(federation, tells(&assignment, &said, &file)).await.url);
         let error = untrained(&fresh, &done, name).await;
         assert!(expected(&error), "{name}: {}", chain(&error));
+    }
+}
+
+/// The policy that a site has taken part under stays, until its operator names another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_changed_is_refused() {
+    let federation = TestFederation::start().await;
+    let (first, file) = offered(&federation).await;
+    let changed = under(&first, |policy| policy.privacy.clip_norm *= 2.0);
+    let (was, is) = (first.policy_digest, changed.policy_digest);
+    let site = Site::join(&federation, 0).await;
+    // Each attempt is over as soon as it has begun.
+    let said = |check_ins: &[Answer], tasks: &[Answer]| {
+        let over = |attempt| keys_are(&first, attempt, refusal(Code::StaleRound));
+        let (check_in, task) = (check_in(&first), format!("/v1/tasks/{}", first.id));
+        Said::from([
+            (check_in, check_ins.to_vec()),
+            (task, tasks.to_vec()),
+            model_is(&first, &file),
+            over(1),
+            over(2),
+            over(3),
+        ])
+    };
+    let train = async |policy, said| {
+        let counts = Counts::default();
+        site.moved_to(&liar(&federation, said).await.url);
+        let ended = site.train_under(policy, Box::new(counts.clone()), &first.id, None).await;
+        (ended, counts.0.load(Ordering::Relaxed))
+    };
+    let unchanged = || said(&[ok(&assigned(&first, 1))], &[ok(&first)]);
+    let (ended, trained) = train(Some(is), unchanged()).await;
+    assert!(matches!(ended, Err(TrainError::NotTheNamedPolicy { named, found }) if (named, found) == (is, was)));
+    assert_eq!(trained, 0);
+
+    let both = [ok(&assigned(&first, 1)), ok(&assigned(&changed, 2))];
+    let (ended, trained) = train(None, said(&both, &[ok(&first), ok(&changed)])).await;
+    let error = ended.expect_err("it changed");
+    assert!(matches!(error, TrainError::PolicyChanged { first, now } if (first, now) == (was, is)), "{error}");
+    assert!(error.to_string().contains(&format!("--policy {is}")), "{error}");
+    assert_eq!(trained, 1, "under the first one");
+
+    // The same after a restart, until it is named; from then on it is the one that counts.
+    let now = || said(&[ok(&assigned(&changed, 2)), refusal(Code::Conflict)], &[ok(&changed)]);
+    let (ended, trained) = train(None, now()).await;
+    assert!(matches!(ended, Err(TrainError::PolicyChanged { .. })), "{ended:?}");
+    assert_eq!(trained, 0);
+    let (ended, trained) = train(Some(is), now()).await;
+    assert_eq!((ended.unwrap().left_out, trained), (1, 1));
+    let back = said(&[ok(&assigned(&first, 3))], &[ok(&first)]);
+    let (ended, trained) = train(None, back).await;
+    assert!(matches!(ended, Err(TrainError::PolicyChanged { first, now }) if (first, now) == (is, was)), "{ended:?}");
+    assert_eq!(trained, 0);
+}
+
+/// Where the site's settings ask for larger sums than the policy does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_is_too_weak_is_refused() {
+    let federation = TestFederation::start().await;
+    let (task, file) = offered(&federation).await;
+    let site = Site::join(&federation, 0).await;
+    site.set("min_cohort", "5");
+    let said = [(check_in(&task), vec![ok(&assigned(&task, 1))]), task_is(&task), model_is(&task, &file)];
+    site.moved_to(&liar(&federation, said.into()).await.url);
+    let error = untrained(&site, &task, "4 are too few").await;
+    assert!(matches!(error, TrainError::WeakPolicy { min: 4, floor: 5 }), "{error}");
+}
+
+/// A round that ended between the assignment and the questions that follow it is not taken part in; the next one is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_round_that_moved_on_is_no_failure() {
+    let federation = TestFederation::start().await;
+    let (first, file) = offered(&federation).await;
+    let second = Task { round: 2, ..first.clone() };
+    let (check_in, task) = (check_in(&first), format!("/v1/tasks/{}", first.id));
+    let check_ins = [ok(&assigned(&first, 1)), ok(&assigned(&second, 1)), refusal(Code::Conflict)];
+    let over = keys_are(&second, 1, refusal(Code::StaleRound));
+    let moved = Said::from([
+        (check_in.clone(), check_ins.to_vec()),
+        (task.clone(), vec![ok(&second)]),
+        model_is(&first, &file),
+        over.clone(),
+    ]);
+    let gone = vec![refusal(Code::NotFound), (StatusCode::OK, file.clone())];
+    let collected = Said::from([
+        (check_in, check_ins.to_vec()),
+        (task, vec![ok(&first), ok(&second)]),
+        (format!("/v1/models/{}", first.model), gone),
+        over,
+    ]);
+    for (number, said) in [(0, moved), (1, collected)] {
+        let site = Site::join(&federation, number).await;
+        site.moved_to(&liar(&federation, said).await.url);
+        let counts = Counts::default();
+        let summary = site.train_by(Box::new(counts.clone()), &first.id, None).await.unwrap();
+        assert_eq!(summary, Summary { left_out: 2, ..Summary::default() });
+        assert_eq!(counts.0.load(Ordering::Relaxed), 1, "in the second round");
+    }
+}
+
+/// What stands in the way of a stored attempt would do so at every start: it is given up, once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_attempt_that_cannot_go_on_is_given_up() {
+    let federation = TestFederation::start().await;
+    let (task, file) = offered(&federation).await;
+    let other = under(&task, |policy| policy.privacy.clip_norm *= 2.0);
+    let ended = || (check_in(&task), vec![refusal(Code::Conflict)]);
+    let stale = keys_are(&task, 1, refusal(Code::StaleRound));
+    let (left_out, refused) =
+        (Summary { left_out: 1, ..Summary::default() }, Summary { refused: 1, ..Summary::default() });
+    let ways = [
+        ("the task is gone", Said::from([ended()]), &left_out),
+        ("its round is over, and its model gone", Said::from([ended(), task_is(&task), stale]), &left_out),
+        ("its policy is another one", Said::from([ended(), task_is(&other)]), &refused),
+    ];
+    for (number, (name, said, expected)) in (0..).zip(ways) {
+        let site = Site::join(&federation, number).await;
+        let first = Said::from([
+            (check_in(&task), vec![ok(&assigned(&task, 1))]),
+            task_is(&task),
+            model_is(&task, &file),
+            keys_are(&task, 1, refusal(Code::Internal)),
+        ]);
+        site.moved_to(&liar(&federation, first).await.url);
+        let error = site.train(&task.id, None).await.expect_err("the coordinator fails");
+        assert!(matches!(&error, TrainError::Client(error) if error.code() == Some(Code::Internal)), "{error}");
+        let again = liar(&federation, said).await;
+        site.moved_to(&again.url);
+        let counts = Counts::default();
+        let summary = site.train_by(Box::new(counts.clone()), &task.id, None).await;
+        assert_eq!(summary.as_ref().ok(), Some(expected), "{name}: {summary:?}");
+        assert_eq!((counts.0.load(Ordering::Relaxed), again.heard("/v1/models/")), (0, 0), "{name}");
     }
 }
 

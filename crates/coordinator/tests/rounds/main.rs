@@ -182,6 +182,38 @@ async fn a_restart_finishes_the_same_attempt() {
     rounds.abort();
 }
 
+/// A graceful stop parks the round: sites that are in the middle of it wait for the coordinator, and nobody is left out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_parks_the_round_and_leaves_nobody_out() {
+    let mut federation = TestFederation::start().await;
+    let rounds = tokio::spawn(sordino_coordinator::rounds::run(federation.app.clone()));
+    let policy = POLICY.replace("rounds = 2", "rounds = 1").replace("step_grace = 0.2", "step_grace = 3.0");
+    let created = federation.create_task(&policy, federation.upload(&model(&[0.5; 40])).await).await;
+    let sites = join(&federation, 6).await;
+    let last = sites[5].train(&created.id, Some((1, Step::MaskedInput)));
+    let running: Vec<_> = sites[..5].iter().map(|site| tokio::spawn(site.train(&created.id, None))).collect();
+    last.await.expect_err("it vanishes");
+    inputs_are_in(&federation, &created.id, 5).await;
+    // All five wait for the next step when the service stops; it comes back at the same port.
+    federation.stop();
+    rounds.await.unwrap().unwrap();
+    let port = federation.port;
+    let (_, folder, places) = federation.stopped().await;
+    let config = std::fs::read_to_string(&places.config).unwrap();
+    std::fs::write(&places.config, config.replace("127.0.0.1:0", &format!("127.0.0.1:{port}"))).unwrap();
+    let federation = TestFederation::serve(folder, places, |_| sordino_coordinator::Routes::new()).await;
+    let rounds = tokio::spawn(sordino_coordinator::rounds::run(federation.app.clone()));
+    for site in running {
+        let summary = site.await.unwrap().unwrap();
+        assert_eq!((summary.finished, summary.left_out, summary.refused), (1, 0, 0));
+    }
+    let round = round(&federation, &created.id, 1).await;
+    assert_eq!((round.state, round.attempt), (RoundState::Complete, 1), "{round:?}");
+    assert_eq!(round.release.as_ref().unwrap().survivors.len(), 5);
+    assert_eq!(sum(&federation, &round).await, site::plain_sum(&sites, &round));
+    rounds.abort();
+}
+
 /// Waits until the journal of the first attempt holds this many inputs.
 async fn inputs_are_in(federation: &TestFederation, task: &TaskId, count: usize) {
     loop {

@@ -8,7 +8,7 @@ use sordino_participant::{
     training::{RoundInfo, TrainError as TrainingError, Trained, Trainer},
 };
 use sordino_secagg::Step;
-use sordino_wire::{TaskId, api::Round};
+use sordino_wire::{Digest, TaskId, api::Round};
 use std::{collections::BTreeMap, fs, path::PathBuf};
 use tempfile::TempDir;
 
@@ -45,11 +45,18 @@ impl Site {
 
     /// The coordinator has come back at another address.
     pub fn moved_to(&self, url: &str) {
+        self.set("url", &format!("{url:?}"));
+    }
+
+    /// Changes a setting.
+    pub fn set(&self, key: &str, value: &str) {
         let path = self.folder.path().join("participant.toml");
         let text = fs::read_to_string(&path).unwrap();
-        let moved =
-            text.lines().map(|line| if line.starts_with("url") { format!("url = {url:?}") } else { line.into() });
-        fs::write(&path, moved.collect::<Vec<_>>().join("\n")).unwrap();
+        let change = |line: &str| match line.split_once(" = ") {
+            Some((name, _)) if name == key => format!("{key} = {value}"),
+            _ => line.to_owned(),
+        };
+        fs::write(&path, text.lines().map(change).collect::<Vec<_>>().join("\n")).unwrap();
     }
 
     fn dump(&self) -> PathBuf {
@@ -72,10 +79,22 @@ impl Site {
         task: &TaskId,
         vanish: Option<(u64, Step)>,
     ) -> impl Future<Output = Result<Summary, TrainError>> + Send + 'static {
+        self.train_under(None, trainer, task, vanish)
+    }
+
+    /// The same, under no other policy than this one.
+    pub fn train_under(
+        &self,
+        policy: Option<Digest>,
+        trainer: Box<dyn Trainer>,
+        task: &TaskId,
+        vanish: Option<(u64, Step)>,
+    ) -> impl Future<Output = Result<Summary, TrainError>> + Send + 'static {
         let options = TrainOptions {
             folder: self.folder.path().to_owned(),
             task: Some(task.clone()),
             rounds: None,
+            policy,
             dev: Some(DevOptions { dump: Some(self.dump()), vanish: vanish.into_iter().collect() }),
         };
         sordino_participant::train(options, trainer, std::future::pending())

@@ -23,7 +23,7 @@ pub struct Stage {
     pub task: TaskId,
     pub sites: Vec<Site>,
     running: Vec<JoinHandle<Result<Summary, TrainError>>>,
-    rounds: JoinHandle<Result<(), sordino_store::StoreError>>,
+    rounds: JoinHandle<Result<(), sordino_coordinator::rounds::RoundsError>>,
 }
 
 /// One round. A step waits for everybody for so long once the quorum has answered.

@@ -10,6 +10,7 @@ use super::{
 };
 use http::StatusCode;
 use sordino_coordinator::bulk::digest_value;
+use sordino_participant::{Client, Credentials};
 use sordino_secagg::Step;
 use sordino_wire::{
     Code, Digest, RoundId,
@@ -278,4 +279,29 @@ async fn full_disks(client: &super::common::TestClient) -> u32 {
         line.starts_with("sordino_http_requests_total") && line.contains("/input") && line.contains("status=\"507\"")
     });
     counted.map(|line| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap()).sum()
+}
+
+/// The client that sites and operators use, against a coordinator that takes small chunks only, and has a part already.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_client_finds_the_size_of_chunks_and_goes_on() {
+    let limits = "[limits]\nchunk_bytes = 65536\n";
+    let federation = TestFederation::start_with(limits, |_| sordino_coordinator::Routes::new()).await;
+    let admin = Credentials::load(&federation.places.admin, Some(&federation.url.parse().unwrap())).unwrap();
+    let client = Client::new(&admin).unwrap();
+    for (number, parts) in [(0.25, 0), (0.5, 3)] {
+        let file = model(&[number; 100_000]);
+        let digest = Digest::of(&file);
+        for part in 0..parts {
+            let (at, length) = (part * 65_536, file.len());
+            let path = format!("/v1/models/{digest}?length={length}&offset={at}");
+            let answer = federation.admin.put_chunk(&path, &file[at..at + 65_536]).send().await.unwrap();
+            assert_eq!(answer.status(), StatusCode::OK);
+        }
+        assert_eq!(client.put_model(&file).await.unwrap(), digest);
+        assert_eq!(client.put_model(&file).await.unwrap(), digest, "it is there");
+        assert_eq!(client.get_model(digest, file.len()).await.unwrap(), file);
+    }
+    // All of a file that is no model has come; that is told at the end.
+    let refused = client.put_model(&vec![0; 100_000]).await.unwrap_err();
+    assert_eq!(refused.code(), Some(Code::Invalid), "{refused}");
 }

@@ -6,7 +6,10 @@ use crate::{
 };
 use http::{Method, StatusCode};
 use sordino_coordinator::bulk::{CONTENT_DIGEST, digest_value};
-use sordino_wire::{Code, Digest, api::UploadStatus};
+use sordino_wire::{
+    Code, Digest,
+    api::{Model, Page, UploadStatus},
+};
 use tokio::io::AsyncWriteExt as _;
 
 /// Enough for two chunks of the smallest size that a configuration allows.
@@ -215,4 +218,45 @@ async fn downloads_resume_and_are_remembered() {
     for name in ["..%2F..%2Fsordino.db", "AB", &digest.to_string().to_uppercase()] {
         assert_eq!(code(site.get(&format!("/v1/models/{name}")).send().await.unwrap()).await, Code::NotFound);
     }
+}
+
+#[tokio::test]
+async fn models_are_listed_page_by_page() {
+    let federation = TestFederation::start().await;
+    let site = federation.participant("site-0001").await;
+    let page = async |query: &str| -> Page<Model> {
+        site.get(&format!("/v1/models{query}")).send().await.unwrap().json().await.unwrap()
+    };
+    assert_eq!(page("").await, Page { items: vec![], next: None });
+    let mut digests = Vec::new();
+    for value in [1.0, 2.0, 3.0] {
+        digests.push(federation.upload(&model(&[value])).await);
+    }
+    // One that a round made, as the store records it.
+    let (released, task) = (Digest::of(b"released"), "0193a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b");
+    federation.app.store.record_model(released.0, Some(task), 8, 1_793_000_000_000).await.unwrap();
+    digests.push(released);
+    digests.sort();
+
+    let (mut seen, mut query) = (Vec::new(), "?limit=3".to_owned());
+    loop {
+        let Page { items, next } = page(&query).await;
+        assert!(items.len() <= 3);
+        seen.extend(items);
+        let Some(next) = next else { break };
+        query = format!("?limit=3&cursor={next}");
+    }
+    assert_eq!(seen.iter().map(|model| model.digest).collect::<Vec<_>>(), digests);
+    for listed in seen {
+        if listed.digest == released {
+            assert_eq!((listed.task, listed.bytes), (Some(task.parse().unwrap()), 8));
+            assert_eq!(listed.created_at, 1_793_000_000_000);
+        } else {
+            assert_eq!((listed.task, listed.bytes), (None, model(&[1.0]).len() as u64));
+        }
+    }
+    for bad in ["limit=0", "limit=501", "cursor=x", "cursor=", "page=2"] {
+        assert_eq!(code(site.get(&format!("/v1/models?{bad}")).send().await.unwrap()).await, Code::Malformed, "{bad}");
+    }
+    assert!(federation.stranger().get("/v1/models").send().await.unwrap().status().is_client_error());
 }
