@@ -75,19 +75,42 @@ struct Lesson {
 impl Demo {
     pub(crate) async fn run(self, output: Output) -> Result<(), Failure> {
         let mut stop = Stop::new()?;
-        tokio::select! {
-            done = Box::pin(self.perform(output)) => done,
-            // The children end with the runtime.
+        let lesson = self.lesson()?;
+        // Keys, and inputs that nobody else may ever see: for their owner only, also where a child writes them.
+        rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+        let (folder, temporary) = self.folder()?;
+        let mut sites = Sites::none();
+        let done = tokio::select! {
+            done = Box::pin(self.federation(&folder, &lesson, &mut sites, output)) => done,
             signal = stop.wait() => match signal {
                 Stopped::Interrupt | Stopped::Terminate => Err(Failure::Interrupted),
             },
+        };
+        // The coordinator's process has ended with the run; the sites' are watched by tasks of their own.
+        sites.stop().await;
+        match (&done, temporary) {
+            (Ok(()) | Err(Failure::Interrupted), _) | (_, None) => {}
+            (Err(_), Some(temporary)) => {
+                // Whoever looks for the reason needs the logs.
+                let kept = temporary.keep();
+                let kept = kept.display();
+                note(&format!(
+                    "the run's folder stays, for its logs: {kept}; its {INPUTS}/ are unmasked, remove it afterwards"
+                ));
+            }
         }
+        done
     }
 
-    async fn perform(self, output: Output) -> Result<(), Failure> {
+    /// The whole run, in a folder that is there.
+    async fn federation(
+        &self,
+        folder: &Path,
+        lesson: &Lesson,
+        sites: &mut Sites,
+        output: Output,
+    ) -> Result<(), Failure> {
         let started = Instant::now();
-        let lesson = self.lesson()?;
-        let (folder, _temporary) = self.folder()?;
         let faults = Faults::plan(self.participants, self.rounds, self.seed);
         let central = {
             let (train, test, architecture, seed) =
@@ -96,14 +119,14 @@ impl Demo {
                 centralised(&train, &test, architecture, &Hyperparameters::demo(), CENTRAL_EPOCHS, seed)
             })
         };
-        let mut coordinator = Coordinator::start(&folder).await?;
+        let mut coordinator = Coordinator::start(folder).await?;
         note(&format!("coordinator: process {}, {}", coordinator.process(), coordinator.url()));
         let admin = coordinator.admin()?;
         let ids = sites::ids(self.participants)?;
-        sites::join(&folder, &admin, &ids).await?;
-        let task = self.task(&admin, &lesson).await?;
+        sites::join(folder, &admin, &ids).await?;
+        let task = self.task(&admin, lesson).await?;
         let dealt = sites::Dealt { seed: self.seed, data: self.data.clone(), divisor: lesson.divisor };
-        let mut sites = Sites::start(&folder, &ids, &task, &dealt, &faults)?;
+        sites.start(folder, &ids, &task, &dealt, &faults)?;
         note(&format!(
             "participants: {} processes, their rows dealt by Dirichlet(0.5); {} vanish in each round",
             ids.len(),
@@ -119,7 +142,7 @@ impl Demo {
                 ended = sites.failed() => return Err(ended),
             };
             let model = admin.get_model(released(&round)?.model, FileLimits::default().max_file_bytes).await?;
-            let verified = verify::sum(&admin, &folder, &round).await?;
+            let verified = verify::sum(&admin, folder, &round).await?;
             rounds.push(RoundReport::new(&round, released(&round)?, &accuracy(&model, &lesson.test)?, verified));
             bar.set_message(rounds.last().map(RoundReport::in_short).unwrap_or_default());
             bar.inc(1);
@@ -166,11 +189,11 @@ impl Demo {
         Ok(Lesson { train, test, architecture, divisor })
     }
 
-    /// The folder of the run; a temporary one goes when the run ends.
+    /// The folder of the run; a temporary one goes when the run ends as it should.
     fn folder(&self) -> Result<(PathBuf, Option<tempfile::TempDir>), Failure> {
         let temporary = match &self.keep {
             None => Some(tempfile::tempdir().map_err(cannot_write(&std::env::temp_dir()))?),
-            Some(path) if path.exists() => return Err(DemoError::KeepExists { path: path.clone() }.into()),
+            Some(path) if path.exists() => return Err(Failure::KeepExists { path: path.clone() }),
             Some(_) => None,
         };
         let folder = match (&temporary, &self.keep) {
@@ -178,7 +201,7 @@ impl Demo {
             (None, Some(path)) => path.clone(),
             (None, None) => return Err(DemoError::Cut.into()),
         };
-        for part in ["", "logs", "sites", "inputs"] {
+        for part in ["", "logs", "sites", INPUTS] {
             let path = folder.join(part);
             fs::create_dir_all(&path).map_err(cannot_write(&path))?;
         }
@@ -263,7 +286,12 @@ momentum = {momentum:?}
 /// Waits until a round is over; in the round that is planned for it, kills the coordinator and starts it again.
 async fn watch(admin: &Client, id: &RoundId, faults: &Faults, coordinator: &mut Coordinator) -> Result<Round, Failure> {
     loop {
-        match admin.get::<Round>(&format!("/v1/rounds/{id}")).await {
+        let path = format!("/v1/rounds/{id}");
+        let answer = tokio::select! {
+            answer = admin.get::<Round>(&path) => answer,
+            ended = coordinator.ended() => return Err(ended),
+        };
+        match answer {
             Ok(round) => match round.state {
                 RoundState::Complete => return Ok(round),
                 RoundState::Failed => {
@@ -316,4 +344,6 @@ const HIDDEN: usize = 32;
 const CLIP_NORM: f64 = 5.0;
 const CENTRAL_EPOCHS: u32 = 30;
 const WATCH_EVERY: Duration = Duration::from_millis(40);
+/// Folder of the encoded inputs, unmasked.
+const INPUTS: &str = "inputs";
 const MODEL_FILE: &str = "model.safetensors";

@@ -1,15 +1,21 @@
 //! `sordino model`
 
-use crate::{failure::Failure, files, output::Output, remote::Remote};
+use crate::{
+    failure::Failure,
+    files,
+    output::{Output, date, table},
+    remote::{Remote, all},
+};
 use sordino_codec::MAX_FILE_BYTES;
 use sordino_participant::training::Architecture;
-use sordino_wire::Digest;
+use sordino_wire::{Digest, api};
 use std::{path::PathBuf, str::FromStr};
 
-/// Make a first model, or fetch one from the coordinator.
+/// Make a first model; list those that the coordinator keeps, and fetch one.
 #[derive(clap::Subcommand)]
 pub(crate) enum Model {
     Init(Init),
+    List(List),
     Get(Get),
 }
 
@@ -31,6 +37,14 @@ pub(crate) struct Init {
     out: PathBuf,
 }
 
+/// List the models that the coordinator keeps, in the order of their digests.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  sordino model list --as site-a")]
+pub(crate) struct List {
+    #[command(flatten)]
+    remote: Remote,
+}
+
 /// Fetch a model by its digest; its bytes are checked against it.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -39,7 +53,7 @@ Example:
 pub(crate) struct Get {
     #[command(flatten)]
     remote: Remote,
-    /// SHA-256 of the file, as `task show` and `round show` tell it.
+    /// SHA-256 of the file, as `model list`, `task show` and `round show` tell it.
     digest: Digest,
     /// File to write; it must not exist.
     out: PathBuf,
@@ -62,12 +76,24 @@ impl Model {
             Self::Init(Init { architecture: Named(architecture), seed, out }) => {
                 (out, architecture.initial(seed)?.to_safetensors())
             }
+            Self::List(List { remote }) => return list(&remote, output).await,
             Self::Get(Get { remote, digest, out }) => (out, remote.client()?.get_model(digest, MAX_FILE_BYTES).await?),
         };
         files::write_new(&out, &bytes)?;
         let written = Written { digest: Digest::of(&bytes), bytes: bytes.len(), path: out };
         output.result(&written, |written| written.digest.to_string())
     }
+}
+
+async fn list(remote: &Remote, output: Output) -> Result<(), Failure> {
+    let models: Vec<api::Model> = all(&remote.client()?, "/v1/models").await?;
+    output.result(&models, |models| {
+        let row = |model: &api::Model| {
+            let task = model.task.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+            [model.digest.to_string(), task, model.bytes.to_string(), date(model.created_at)]
+        };
+        table(["MODEL", "TASK", "BYTES", "CREATED"], models.iter().map(row))
+    })
 }
 
 impl FromStr for Named {

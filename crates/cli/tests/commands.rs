@@ -22,6 +22,7 @@ fn help_shows_an_example_for_every_command() {
         &["round", "show"],
         &["participant", "list"],
         &["model", "init"],
+        &["model", "list"],
         &["model", "get"],
         &["policy", "check"],
         &["config", "check"],
@@ -205,4 +206,17 @@ fn a_quick_benchmark_measures_every_cohort() {
         assert!(report[key]["fraction"].as_f64().unwrap() > 0.0);
     }
     assert!(report["marks"].as_array().unwrap().is_empty());
+}
+
+/// An earlier run stays as it is, and is no failure of this one.
+#[test]
+fn a_demo_does_not_run_into_an_earlier_one() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("kept")).unwrap();
+    let ran = sordino_in(folder.path(), &["demo", "--keep", "kept"]);
+    ran.ended(1);
+    let lines: Vec<_> = ran.stderr.lines().collect();
+    assert_eq!(lines[0], "error: kept exists; --keep takes a folder that does not");
+    assert!(lines.len() == 2 && lines[1].starts_with("hint: give --keep another name"), "{}", ran.stderr);
+    assert_eq!(fs::read_dir(folder.path().join("kept")).unwrap().count(), 0);
 }

@@ -138,6 +138,13 @@ fn three_sites_train_two_rounds() {
     let again = run(&["join", "elsewhere", "--id", SITES[2], "--invitation", "invitation"]);
     again.ended(3);
     assert!(again.stderr.contains("hint: ask an administrator for a new invitation"), "{}", again.stderr);
+    assert!(again.stderr.contains("already used, at 20") && !again.stderr.contains("1970"), "{}", again.stderr);
+    // The folder of a refused attempt is as good as a new one.
+    let key = fs::read(home.join("elsewhere/client.key")).unwrap();
+    let invited = run(&[&["invite", "hospital-spare"], &admin[..]].concat());
+    fs::write(home.join("invitation"), &invited.stdout).unwrap();
+    run(&["join", "elsewhere", "--id", "hospital-spare", "--invitation", "invitation"]).ended(0);
+    assert_eq!(fs::read(home.join("elsewhere/client.key")).unwrap(), key);
     let forbidden = run(&["invite", "--as", SITES[0], "hospital-d"]);
     forbidden.ended(3);
     assert!(forbidden.stderr.contains("forbidden"), "{}", forbidden.stderr);
@@ -173,9 +180,17 @@ fn three_sites_train_two_rounds() {
     assert_eq!(tasks[0]["state"], "complete");
     run(&[&["task", "show", task], &admin[..]].concat()).ended(0);
     let people = json(&run(&[&["participant", "list", "--output", "json"], &admin[..]].concat()));
-    assert_eq!(people.as_array().unwrap().len(), 5);
+    assert_eq!(people.as_array().unwrap().len(), 6);
 
     let digest = tasks[0]["model"].as_str().unwrap();
+    let models = json(&run(&["model", "list", "--as", SITES[0], "--output", "json"]));
+    let models = models.as_array().unwrap();
+    assert_eq!(models.len(), 3, "the first one and one of each round");
+    let last = models.iter().find(|model| model["digest"] == digest).unwrap();
+    assert_eq!(last["task"], task);
+    let listed = run(&[&["model", "list"], &admin[..]].concat());
+    listed.ended(0);
+    assert!(listed.stdout.contains(digest), "{}", listed.stdout);
     let fetched = run(&["model", "get", digest, "model.safetensors", "--as", SITES[0]]);
     fetched.ended(0);
     assert_eq!(fetched.stdout.trim(), digest);

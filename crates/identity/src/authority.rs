@@ -20,7 +20,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::keys::{KeyError, decode_private_key};
 use crate::trust::uri_names;
-use crate::{CsrError, FederationId, Fingerprint, Principal, PrincipalId, Role, SerialNumber, Validity, csr, pem};
+use crate::{CsrError, FederationId, Fingerprint, Principal, PrincipalId, Role, SerialNumber, Utc, Validity, csr, pem};
 
 /// A certificate authority of one federation: its certificate and its key, which is wiped on drop.
 ///
@@ -295,7 +295,7 @@ pub enum AuthorityError {
     },
     /// Ask for a shorter life, or renew the issuer first.
     #[error(
-        "the certificate would end at {wanted}, its issuer ends at {issuer} (seconds since 1970): renew the issuer"
+        "the certificate would end at {}, its issuer ends at {}: renew the issuer", Utc(*.wanted), Utc(*.issuer)
     )]
     OutlivesIssuer {
         /// The end asked for, in seconds since the Unix epoch.

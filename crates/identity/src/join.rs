@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use crate::{FederationId, Principal, PrincipalId, Role};
+use crate::{FederationId, Principal, PrincipalId, Role, Utc};
 
 /// 256 random bits, shown once to whoever is invited. As text: `sj1_` and 43 characters of base64url.
 ///
@@ -133,13 +133,13 @@ pub enum JoinError {
     #[error("this join secret was never issued here: check the invitation, or ask for a new one")]
     Unknown,
     /// Ask for another. If it was not you who used it, tell the operator.
-    #[error("this join secret was already used, at {used_at} (seconds since 1970): each works once, ask for a new one")]
+    #[error("this join secret was already used, at {}: each works once, ask for a new one", Utc(*.used_at))]
     AlreadyUsed {
         /// When, in seconds since the Unix epoch.
         used_at: u64,
     },
     /// Ask for another.
-    #[error("this join secret expired at {expires_at}, it is {now} (seconds since 1970): ask for a new one")]
+    #[error("this join secret expired at {}, it is {}: ask for a new one", Utc(*.expires_at), Utc(*.now))]
     Expired {
         /// When, in seconds since the Unix epoch.
         expires_at: u64,

@@ -36,6 +36,7 @@ mod keys;
 mod pem;
 mod permissions;
 mod principal;
+mod time;
 mod token;
 mod trust;
 
@@ -50,6 +51,7 @@ pub use join::{
 pub use keys::{BadSignature, IdentityKey, KeyError, verify};
 pub use permissions::{Permission, Scope};
 pub use principal::{FederationId, InvalidName, Principal, PrincipalId, Role};
+pub use time::Utc;
 pub use token::{
     AccessToken, Audience, Claims, InvalidAudience, InvalidTokenId, InvalidTtl, LEEWAY, MAX_TOKEN_LEN, TokenError,
     TokenId, TokenSigner, TokenTtl, TokenVerifier,

@@ -20,7 +20,7 @@ use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::{FederationId, Fingerprint, IdentityKey, Principal, Scope, VerifiedPrincipal};
+use crate::{FederationId, Fingerprint, IdentityKey, Principal, Scope, Utc, VerifiedPrincipal};
 
 /// Most bytes of a token. One of ours takes about 700.
 pub const MAX_TOKEN_LEN: usize = 2048;
@@ -303,7 +303,7 @@ pub enum TokenError {
     #[error("the access token was issued to another principal")]
     WrongPrincipal,
     /// Get a new token.
-    #[error("the access token expired at {expires_at}, it is {now} (seconds since 1970): get a new token")]
+    #[error("the access token expired at {}, it is {}: get a new token", Utc(*.expires_at), Utc(*.now))]
     Expired {
         /// When, in seconds since the Unix epoch.
         expires_at: u64,
@@ -311,7 +311,7 @@ pub enum TokenError {
         now: u64,
     },
     /// Set the clock.
-    #[error("the access token begins at {not_before}, it is {now} (seconds since 1970): set the clock")]
+    #[error("the access token begins at {}, it is {}: set the clock", Utc(*.not_before), Utc(*.now))]
     NotYetValid {
         /// When, in seconds since the Unix epoch.
         not_before: u64,
@@ -319,7 +319,7 @@ pub enum TokenError {
         now: u64,
     },
     /// Renew the certificate first.
-    #[error("the certificate ended at {not_after}, it is {now} (seconds since 1970): renew it to get a token")]
+    #[error("the certificate ended at {}, it is {}: renew it to get a token", Utc(*.not_after), Utc(*.now))]
     CertificateExpired {
         /// The certificate's end, in seconds since the Unix epoch.
         not_after: u64,

@@ -11,7 +11,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
 use crate::csr::{ed25519_key, is_ed25519};
-use crate::{FederationId, Fingerprint, InvalidName, Principal, Role, Validity};
+use crate::{FederationId, Fingerprint, InvalidName, Principal, Role, Utc, Validity};
 
 /// The root certificates of one federation: what a chain must lead to.
 #[derive(Clone, Debug)]
@@ -226,7 +226,7 @@ pub enum TrustError {
     #[error("a root certificate is not the certificate of an authority")]
     BadRoot,
     /// Renew the root, or set the clock.
-    #[error("no root certificate of the federation is valid at {now} (seconds since 1970): renew it, or set the clock")]
+    #[error("no root certificate of the federation is valid at {}: renew it, or set the clock", Utc(*.now))]
     RootsExpired {
         /// The moment of the check, in seconds since the Unix epoch.
         now: u64,
@@ -250,7 +250,7 @@ pub enum TrustError {
     #[error("the certificate is malformed")]
     Malformed(#[source] webpki::Error),
     /// Renew it, or set the clock.
-    #[error("a certificate ended at {not_after}, it is {now} (seconds since 1970): renew it, or set the clock")]
+    #[error("a certificate ended at {}, it is {}: renew it, or set the clock", Utc(*.not_after), Utc(*.now))]
     Expired {
         /// Its end, in seconds since the Unix epoch.
         not_after: u64,
@@ -258,7 +258,7 @@ pub enum TrustError {
         now: u64,
     },
     /// Wait, or set the clock.
-    #[error("a certificate begins at {not_before}, it is {now} (seconds since 1970): set the clock")]
+    #[error("a certificate begins at {}, it is {}: set the clock", Utc(*.not_before), Utc(*.now))]
     NotYetValid {
         /// Its beginning, in seconds since the Unix epoch.
         not_before: u64,

@@ -471,7 +471,12 @@ impl Site {
             .collect::<Result<Vec<f64>, _>>()?;
         let weight = u32::try_from(trained.num_examples).unwrap_or(u32::MAX);
         let mut rng = UnwrapErr(SysRng);
-        let EncodedInput { vector, norm, clipped, .. } = job.encoding.encode(&update, weight, &metrics, &mut rng)?;
+        let EncodedInput { vector, norm, clipped, weight: counted, weight_capped, metrics_clamped } =
+            job.encoding.encode(&update, weight, &metrics, &mut rng)?;
+        if weight_capped || metrics_clamped {
+            let round = &assignment.round;
+            tracing::warn!(%round, weight, counted, metrics_clamped, "the policy's caps change what this site reports");
+        }
         self.failures = 0;
         tracing::debug!(round = %assignment.round, norm, clipped, "update encoded");
         if let Some(folder) = self.options.dev.as_ref().and_then(|dev| dev.dump.as_deref()) {

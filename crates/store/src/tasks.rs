@@ -167,6 +167,20 @@ impl Store {
         let row = sqlx::query(SELECT_MODEL).bind(&digest[..]).fetch_optional(self.readers()).await?;
         row.map(|row| model(&row)).transpose()
     }
+
+    /// Models in the order of their digests, those after `after`, at most `limit` and [`PAGE_MAX`](crate::PAGE_MAX).
+    ///
+    /// # Errors
+    /// Only where the database fails.
+    pub async fn models(&self, after: Option<&[u8; 32]>, limit: u32) -> Result<Vec<ModelRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM models WHERE digest > $1 ORDER BY digest LIMIT $2")
+            // Nothing stands before every digest.
+            .bind(after.map_or(&[][..], |digest| &digest[..]))
+            .bind(page(limit))
+            .fetch_all(self.readers())
+            .await?;
+        rows.iter().map(model).collect()
+    }
 }
 
 /// Inside a write: the task, which must exist.

@@ -117,6 +117,20 @@ pub struct Task {
     pub created_at: Millis,
 }
 
+/// `GET /v1/models`: a model file that the coordinator keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Model {
+    /// SHA-256 of the file, its name.
+    pub digest: Digest,
+    /// The task whose round made it; absent where it was uploaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskId>,
+    /// Length of the file.
+    pub bytes: u64,
+    /// When it came here first.
+    pub created_at: Millis,
+}
+
 /// States of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

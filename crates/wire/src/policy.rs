@@ -3,6 +3,8 @@
 //! A policy that cannot work is refused when it is made, with the reason in one sentence; so is one that asks for what
 //! this version does not have yet. [`Policy::check`] is the only way to a [`CheckedPolicy`], and rounds ask for that.
 
+mod later;
+
 use crate::Digest;
 use crate::api::Assignment;
 use serde::{Deserialize, Serialize};
@@ -244,7 +246,7 @@ pub enum PolicyError {
     #[error("the policy cannot be read: {0}")]
     Unreadable(String),
     /// Asked for by name, and not here yet.
-    #[error("{key} = {value} is not available in this version; {instead}")]
+    #[error("{key} = {value} is not in this version yet; {instead}")]
     NotYet {
         /// The policy's key.
         key: &'static str,
@@ -354,12 +356,14 @@ impl Policy {
     /// Reads what a person wrote.
     ///
     /// # Errors
-    /// [`PolicyError::Unreadable`] names the line.
+    /// [`PolicyError::Unreadable`] names the line; [`PolicyError::NotYet`] a key that only later versions read.
     pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
         if text.len() > POLICY_BYTES_MAX {
             return Err(PolicyError::Unreadable(format!("it is larger than {POLICY_BYTES_MAX} bytes")));
         }
-        toml::from_str(text).map_err(|error| PolicyError::Unreadable(error.to_string()))
+        let unreadable = |error: toml::de::Error| PolicyError::Unreadable(error.to_string());
+        later::refuse(&toml::from_str(text).map_err(unreadable)?)?;
+        toml::from_str(text).map_err(unreadable)
     }
 
     /// Checks the policy as a whole.
@@ -374,7 +378,7 @@ impl Policy {
         // Those who advertise keys may be any number between the minimum and the target; rounding a fraction of a small
         // number makes the ones in between the hard ones.
         let Cohort { min, target, .. } = checked.policy.cohort;
-        for n in (min..=target.min(min.saturating_add(SMALL_COHORTS))).chain([target]) {
+        for n in (min..=target.min(SMALL_COHORT)).chain([min, target]) {
             let Topology { k, .. } = Topology::derive(n, &checked.faults())?;
             if k as usize > NEIGHBOURS_MAX {
                 let range =
@@ -388,25 +392,23 @@ impl Policy {
     }
 
     fn refuse_what_is_not_here(&self) -> Result<(), PolicyError> {
-        let not_yet = |key, value: String, instead| Err(PolicyError::NotYet { key, value, instead });
-        if self.task.kind != Kind::Model {
-            return not_yet("task.kind", "\"signal\"".into(), "use \"model\"");
+        let Self { task, privacy, robustness, .. } = self;
+        if task.kind != Kind::Model {
+            return Err(later::not_yet("task.kind", &task.kind, "use \"model\""));
         }
-        match self.task.visibility {
-            Visibility::Masked => {}
-            Visibility::Sealed => return not_yet("task.visibility", "\"sealed\"".into(), "use \"masked\""),
-            Visibility::Open => return not_yet("task.visibility", "\"open\"".into(), "use \"masked\""),
+        if task.visibility != Visibility::Masked {
+            return Err(later::not_yet("task.visibility", &task.visibility, "use \"masked\""));
         }
-        if self.privacy.enabled {
+        if privacy.enabled {
             let instead = "set it to false to run without differential privacy, which protects the sum from nobody";
-            return not_yet("privacy.enabled", "true".into(), instead);
+            return Err(later::not_yet("privacy.enabled", &true, instead));
         }
-        if self.robustness.proof != Proof::None {
+        if robustness.proof != Proof::None {
             let instead = "use \"none\": the norm of an input is then not enforced";
-            return not_yet("robustness.proof", format!("{:?}", self.robustness.proof), instead);
+            return Err(later::not_yet("robustness.proof", &robustness.proof, instead));
         }
-        if self.robustness.groups != 1 {
-            return not_yet("robustness.groups", self.robustness.groups.to_string(), "use 1");
+        if robustness.groups != 1 {
+            return Err(later::not_yet("robustness.groups", &robustness.groups, "use 1"));
         }
         Ok(())
     }
@@ -464,8 +466,8 @@ pub const POLICY_BYTES_MAX: usize = 64 * 1024;
 pub const COHORT_MIN: u32 = 3;
 /// Participants in one cohort, at most.
 pub const COHORT_MAX: u32 = 100_000;
-/// Sizes above the minimum that are tried one by one.
-const SMALL_COHORTS: u32 = 32;
+/// Up to this size, where one participant more or less decides, every size is tried.
+const SMALL_COHORT: u32 = 64;
 const SURVIVORS_REASON: &str = "at least 3: with two, each would learn the other's input from the sum";
 const ROUNDS_MAX: u64 = 1_000_000;
 const NAME_CHARS_MAX: usize = 64;

@@ -83,6 +83,14 @@ impl Coordinator {
         Ok(())
     }
 
+    /// Resolves when the process ends, which it should not do of itself.
+    pub(super) async fn ended(&mut self) -> Failure {
+        match self.process.wait().await {
+            Ok(_) => DemoError::Coordinator { log: log_file(&self.folder) }.into(),
+            Err(error) => DemoError::Process(error).into(),
+        }
+    }
+
     /// SIGTERM: a graceful stop.
     pub(super) async fn stop(mut self) -> Result<(), Failure> {
         if let Some(id) =

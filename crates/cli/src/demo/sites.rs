@@ -1,7 +1,11 @@
-//! The participants' processes. One that vanishes is started again at once; it waits for the next round.
+//! The participants' processes. One that vanishes, or is killed from outside, is started again at once; it waits for the
+//! next round.
 
-use super::{cannot_write, faults::Faults, site_id};
-use crate::failure::{DemoError, Exit, Failure};
+use super::{INPUTS, cannot_write, faults::Faults, site_id};
+use crate::{
+    failure::{DemoError, Exit, Failure},
+    output::note,
+};
 use sordino_identity::{Invitation, PrincipalId, Role};
 use sordino_participant::{Client, join as join_federation};
 use sordino_wire::{
@@ -44,15 +48,20 @@ pub(super) async fn join(folder: &Path, admin: &Client, ids: &[PrincipalId]) -> 
 }
 
 impl Sites {
+    /// Nobody yet.
+    pub(super) fn none() -> Self {
+        Self(JoinSet::new())
+    }
+
     pub(super) fn start(
+        &mut self,
         folder: &Path,
         ids: &[PrincipalId],
         task: &TaskId,
         dealt: &Dealt,
         faults: &Faults,
-    ) -> Result<Self, Failure> {
+    ) -> Result<(), Failure> {
         let program = std::env::current_exe().map_err(DemoError::Process)?;
-        let mut sites = JoinSet::new();
         for (number, id) in (0u32..).zip(ids) {
             let mut arguments: Vec<std::ffi::OsString> = vec![
                 "train".into(),
@@ -63,7 +72,7 @@ impl Sites {
                 (dealt.seed.wrapping_mul(1_000).wrapping_add(u64::from(number))).to_string().into(),
                 "--insecure-dev".into(),
                 "--dev-dump".into(),
-                folder.join("inputs").into(),
+                folder.join(INPUTS).into(),
                 "--dev-split".into(),
                 format!("{number}/{}/0.5/{}", ids.len(), dealt.seed).into(),
             ];
@@ -79,9 +88,14 @@ impl Sites {
                 arguments.extend(["--dev-vanish".into(), vanish.into()]);
             }
             let log = folder.join("logs").join(format!("{id}.log"));
-            sites.spawn(keep_running(program.clone(), arguments, log, id.clone()));
+            self.0.spawn(keep_running(program.clone(), arguments, log, id.clone()));
         }
-        Ok(Self(sites))
+        Ok(())
+    }
+
+    /// Ends whoever still runs.
+    pub(super) async fn stop(&mut self) {
+        self.0.shutdown().await;
     }
 
     /// Resolves when a site ends that should not have.
@@ -98,9 +112,9 @@ impl Sites {
     }
 
     /// Waits until every site has noticed that the task is complete.
-    pub(super) async fn ended(mut self) {
+    pub(super) async fn ended(&mut self) {
         let all = async { while let Some(Ok(Ok(()))) = self.0.join_next().await {} };
-        // A site that still waits is ended with the run.
+        // A site that still waits is stopped with the run.
         let _: Result<(), tokio::time::error::Elapsed> = tokio::time::timeout(END_WITHIN, all).await;
     }
 }
@@ -111,6 +125,7 @@ async fn keep_running(
     log: PathBuf,
     id: PrincipalId,
 ) -> Result<(), Failure> {
+    let mut killed = 0;
     loop {
         let file = OpenOptions::new().create(true).append(true).open(&log).map_err(cannot_write(&log))?;
         let mut command = Command::new(&program);
@@ -119,6 +134,11 @@ async fn keep_running(
         match status.code() {
             Some(0) => return Ok(()),
             Some(code) if code == Exit::Vanished as i32 => {}
+            // Somebody tries what it stands; one that dies of itself again and again is a defect.
+            None if killed < KILLED_MAX => {
+                killed += 1;
+                note(&format!("participant {id} was killed from outside ({status}); it is started again"));
+            }
             _ => return Err(DemoError::Site { id: id.to_string(), log }.into()),
         }
     }
@@ -128,5 +148,7 @@ fn site_folder(folder: &Path, id: &PrincipalId) -> PathBuf {
     folder.join("sites").join(id.as_str())
 }
 
+/// How often a site that was ended by a signal is started again.
+const KILLED_MAX: u32 = 5;
 const INVITED_SECONDS: u64 = 600;
 const END_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);

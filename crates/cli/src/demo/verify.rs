@@ -1,5 +1,6 @@
 //! The proof on the spot: what was released is what the survivors encoded, summed in the clear, bit for bit.
 
+use super::INPUTS;
 use crate::failure::{DemoError, Failure};
 use sordino_participant::Client;
 use sordino_wire::{Digest, api::Round};
@@ -25,7 +26,7 @@ pub(super) async fn sum(auditor: &Client, folder: &Path, round: &Round) -> Resul
     let released = integers(&bytes);
     let mut plain = vec![0i64; released.len()];
     for site in &release.survivors {
-        let path = folder.join("inputs").join(format!("{number}.{}.{site}.i64", round.attempt));
+        let path = folder.join(INPUTS).join(format!("{number}.{}.{site}.i64", round.attempt));
         let input = fs::read(&path).map_err(|source| Failure::File { what: "read", path: path.clone(), source })?;
         let input = integers(&input);
         if input.len() != plain.len() {

@@ -80,6 +80,26 @@ async fn a_number_that_sql_cannot_hold_is_refused() {
     assert!(matches!(store.record_model([3; 32], None, 11, NOW).await, Err(StoreError::Conflict { .. })));
 }
 
+#[tokio::test]
+async fn models_are_listed_in_the_order_of_their_digests() {
+    let folder = tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    assert_eq!(store.models(None, 10).await.unwrap(), []);
+    for (first, task) in [(0xff, None), (0, Some("t")), (0x80, None)] {
+        store.record_model([first; 32], task, 10, NOW).await.unwrap();
+    }
+    let listed = async |after: Option<[u8; 32]>, limit| {
+        let rows = store.models(after.as_ref(), limit).await.unwrap();
+        rows.iter().map(|row| row.digest[0]).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(None, 10).await, [0, 0x80, 0xff]);
+    assert_eq!(listed(None, 2).await, [0, 0x80]);
+    assert_eq!(listed(Some([0x80; 32]), 2).await, [0xff]);
+    // A digest that is nobody's is a place in the order too.
+    assert_eq!(listed(Some([1; 32]), 1).await, [0x80]);
+    assert_eq!(listed(Some([0xff; 32]), 1).await, []);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_concurrent_enrolments_with_one_token_exactly_one_wins() {
     let folder = tempdir().unwrap();
