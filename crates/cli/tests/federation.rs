@@ -228,8 +228,11 @@ fn a_busy_port_and_an_interrupted_site() {
     sordino_in(home, &[&create[..], &["--server", &url]].concat()).ended(0);
     // Alone it waits for the others, until a person has enough of it.
     let mut site = Running::start(home, &["train", "site", "--data", "rows.csv"]);
-    std::thread::sleep(Duration::from_secs(1));
-    assert!(site.is_running());
+    let list = ["participant", "list", "--output", "json", "--as", "fed/admin", "--server", &url];
+    let begin = Instant::now();
+    while !sordino_in(home, &list).stdout.contains("last_seen") {
+        assert!(site.is_running() && begin.elapsed() < LIMIT, "the site does not check in");
+    }
     site.signal(Signal::INT);
     let ended = site.end();
     ended.ended(130);
