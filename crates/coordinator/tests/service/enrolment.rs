@@ -1,15 +1,19 @@
 //! Invitations and what they are traded for.
 
-use crate::common::{TestFederation, code, problem};
+use crate::common::{TestFederation, code, options, problem};
 use getrandom::{SysRng, rand_core::UnwrapErr};
 use http::StatusCode;
-use sordino_coordinator::Routes;
+use sordino_coordinator::{
+    Routes,
+    clock::{Clock as _, ManualClock, SystemClock},
+    init::init,
+};
 use sordino_identity::{IdentityKey, JoinSecret, Role, TrustAnchors, make_csr};
 use sordino_wire::{
     Code,
     api::{EnrollAnswer, EnrollRequest, JoinTokenAnswer},
 };
-use std::{fs, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
 fn key() -> IdentityKey {
     IdentityKey::generate(&mut UnwrapErr(SysRng))
@@ -52,9 +56,12 @@ async fn of_two_at_once_one_gets_in() {
 
 #[tokio::test]
 async fn each_bad_secret_has_its_reason() {
-    let federation = TestFederation::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let places = init(folder.path(), &options(), SystemClock.now()).await.unwrap();
+    let clock = Arc::new(ManualClock::new(SystemClock.now()));
+    let federation = TestFederation::serve_by(clock.clone(), folder, places, |_| Routes::new()).await;
     let expired = federation.invite("site-0001", Role::Client, 1).await;
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    clock.advance(Duration::from_secs(2));
     let refused = problem(federation.enroll(&expired, "site-0001", &key()).await).await;
     assert_eq!(refused.code, Code::JoinTokenRefused);
     assert!(refused.detail.contains("expired"), "{}", refused.detail);

@@ -12,9 +12,10 @@ use sordino_identity::Permission;
 use std::{
     path::Path,
     process::{Output, Stdio},
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Duration,
 };
-use tokio::{io::AsyncReadExt as _, net::TcpStream, process::Command};
+use tokio::{io::AsyncReadExt as _, net::TcpStream, process::Command, sync::Notify};
 
 async fn run(program: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new(program);
@@ -135,34 +136,50 @@ async fn silent_and_superfluous_connections_are_closed() {
     // One connection is the administrator's.
     let connect = || TcpStream::connect(("127.0.0.1", federation.port));
     let (mut first, _second) = (connect().await.unwrap(), connect().await.unwrap());
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    let began = Instant::now();
-    assert!(closes(&mut connect().await.unwrap()).await);
-    assert!(began.elapsed() < Duration::from_millis(500), "closed at once, not by the handshake's timeout");
+    // Connections are taken in their order: the two hold their places before the third is looked at.
+    assert!(closes(&mut connect().await.unwrap()).await, "superfluous");
+    let open = first.try_read(&mut [0; 1]).expect_err("closed at once, not by the handshake's timeout");
+    assert_eq!(open.kind(), std::io::ErrorKind::WouldBlock);
     assert!(closes(&mut first).await, "silent");
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(federation.stranger().get("/livez").send().await.unwrap().status(), StatusCode::OK);
+    // The places are free again.
+    let answered = async { while federation.stranger().get("/livez").send().await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(10), answered).await.expect("there is room");
 }
 
-async fn slow() -> &'static str {
-    tokio::time::sleep(Duration::from_millis(700)).await;
-    "done"
-}
+/// A route that says when it was entered, and answers when it is told to.
+#[derive(Clone, Default)]
+struct Gate(Arc<(Notify, Notify)>);
 
-fn slow_route(_: &std::sync::Arc<App>) -> Routes {
-    Routes::new().get("/v1/test/slow", Permission::ReadTasks, slow)
+impl Gate {
+    fn routes(&self) -> Routes {
+        let gate = self.clone();
+        Routes::new().get("/v1/test/slow", Permission::ReadTasks, move || async move {
+            gate.0.0.notify_one();
+            gate.0.1.notified().await;
+            "done"
+        })
+    }
+
+    async fn entered(&self) {
+        self.0.0.notified().await;
+    }
+
+    fn open(&self) {
+        self.0.1.notify_one();
+    }
 }
 
 #[tokio::test]
 async fn a_graceful_stop_finishes_what_is_under_way() {
-    let mut federation = TestFederation::start_with("", slow_route).await;
+    let gate = Gate::default();
+    let mut federation = TestFederation::start_with("", |_| gate.routes()).await;
     let request = federation.admin.get("/v1/test/slow");
     let under_way = tokio::spawn(async move { request.send().await.unwrap().text().await.unwrap() });
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    gate.entered().await;
     federation.stop();
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    let refused = federation.stranger().get("/livez").send().await;
-    assert!(refused.is_err(), "no new connections: {refused:?}");
+    let refused = async { while federation.stranger().get("/livez").send().await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(10), refused).await.expect("no new connections");
+    gate.open();
     assert_eq!(under_way.await.unwrap(), "done");
     let (stopped, ..) = federation.stopped().await;
     assert_eq!(stopped, Stopped::Drained);
@@ -170,10 +187,12 @@ async fn a_graceful_stop_finishes_what_is_under_way() {
 
 #[tokio::test]
 async fn the_grace_ends() {
-    let mut federation = TestFederation::start_with("[limits]\nshutdown_grace = 0.1\n", slow_route).await;
+    let gate = Gate::default();
+    let limits = "[limits]\nshutdown_grace = 0.1\n";
+    let mut federation = TestFederation::start_with(limits, |_| gate.routes()).await;
     let request = federation.admin.get("/v1/test/slow");
     let under_way = tokio::spawn(async move { request.send().await });
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    gate.entered().await;
     federation.stop();
     let (stopped, ..) = federation.stopped().await;
     assert_eq!(stopped, Stopped::Cut(1));
