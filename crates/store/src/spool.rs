@@ -5,7 +5,7 @@
 //! beginning of what was sent, and the upload continues from it. Should power fail, the digest of the whole tells
 //! whether the bytes made it; if not, [`Spool::remove`] starts the upload over.
 
-use crate::{SpoolError, StoreError, blobs, folder};
+use crate::{SpoolError, StoreError, folder};
 use std::{
     collections::BTreeMap,
     fmt,
@@ -133,20 +133,6 @@ impl Spool {
         let (path, title) = (self.path(key), title(key));
         let file = folder::blocking(move || open(&path, title)).await?;
         Ok(tokio::fs::File::from_std(file))
-    }
-
-    /// SHA-256 of what was received.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`] or [`StoreError::Io`].
-    pub async fn digest(&self, key: &SpoolKey) -> Result<[u8; 32], StoreError> {
-        let (guard, path, title) = (self.lock(key).await, self.path(key), title(key));
-        folder::blocking(move || {
-            let digest = blobs::hash(&mut open(&path, title)?).map_err(|source| StoreError::io(path, source));
-            drop(guard);
-            digest
-        })
-        .await
     }
 
     /// Removes one upload; one that is not there is no error.

@@ -95,7 +95,6 @@ async fn an_upload_resumes_where_it_stopped() {
     let mut text = String::new();
     spool.reader(&key).await.unwrap().read_to_string(&mut text).await.unwrap();
     assert_eq!(text, "abcdef");
-    assert_eq!(spool.digest(&key).await.unwrap(), store.blobs().put("abcdef").await.unwrap());
     spool.remove(&key).await.unwrap();
     spool.remove(&key).await.unwrap();
     assert_eq!(spool.received(&key).await.unwrap(), 0);
