@@ -21,7 +21,6 @@
 #![forbid(unsafe_code)]
 
 mod encoding;
-mod lane;
 mod model_file;
 mod pack;
 mod ring;
@@ -31,7 +30,6 @@ pub use encoding::{
     Aggregate, CLIP_NORM_MAX, CLIP_NORM_MIN, DecodeError, EncodeError, EncodedInput, Encoding, EncodingError,
     EncodingSpec, METRICS_MAX, MODEL_LEN_MAX, MetricSpec, NormBound, PRECISION_BITS_MAX, SUM_MAX,
 };
-pub use lane::{Lane, add_keystream, sub_keystream};
 pub use model_file::{FileLimits, MAX_FILE_BYTES, MAX_FILE_TENSORS, MAX_FILE_VALUES, MAX_HEADER_BYTES, ModelFileError};
 pub use pack::{PackError, UnpackAdd, check_packed, pack, packed_len, unpack};
 pub use ring::{Lanes, LanesMut, RingBits, RingError, RingVector};

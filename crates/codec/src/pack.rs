@@ -2,11 +2,12 @@
 //!
 //! Value `i` takes the bits `[i * b, (i + 1) * b)` of the byte string, where bit `k` is bit `k % 8` of byte `k / 8`,
 //! least significant first. Bits behind the last value are zero, so each vector has one byte string. Eight values take
-//! exactly `b` bytes: the kernels work on such blocks, compiled once for each `b`.
+//! exactly `b` bytes, a block; the kernels of `sordino-kernel` work on whole blocks.
 
 use std::fmt;
 
-use crate::Lane;
+use sordino_kernel::Backend;
+
 use crate::ring::{Lanes, LanesMut, RingBits, RingVector};
 
 /// Bytes of `len` values at `bits` bits each; `None` when that is more than a `usize` counts.
@@ -23,8 +24,8 @@ pub fn pack(vector: &RingVector) -> Vec<u8> {
     let bytes = packed_len(vector.len(), bits).expect("b bits are at most the lane a value already takes in memory");
     let mut out = vec![0; bytes];
     match vector.lanes() {
-        Lanes::Narrow(lanes) => narrow!(bits, pack_all(lanes, &mut out)),
-        Lanes::Wide(lanes) => wide!(bits, pack_all(lanes, &mut out)),
+        Lanes::Narrow(lanes) => sordino_kernel::pack(lanes, bits.into(), &mut out, Backend::detect()),
+        Lanes::Wide(lanes) => sordino_kernel::pack(lanes, bits.into(), &mut out, Backend::detect()),
     }
     out
 }
@@ -148,9 +149,12 @@ impl<'a> UnpackAdd<'a> {
     fn add(&mut self, blocks: &[u8]) {
         let (bits, first) = (self.sum.bits(), self.added);
         let last = self.sum.len().min(first + blocks.len() / usize::from(bits.get()) * BLOCK);
+        let backend = Backend::detect();
         match self.sum.lanes_mut() {
-            LanesMut::Narrow(lanes) => narrow!(bits, add_all(&mut lanes[first..last], blocks)),
-            LanesMut::Wide(lanes) => wide!(bits, add_all(&mut lanes[first..last], blocks)),
+            LanesMut::Narrow(lanes) => {
+                sordino_kernel::unpack_add(blocks, bits.into(), &mut lanes[first..last], backend);
+            }
+            LanesMut::Wide(lanes) => sordino_kernel::unpack_add(blocks, bits.into(), &mut lanes[first..last], backend),
         }
         self.added = last;
     }
@@ -167,137 +171,10 @@ impl fmt::Debug for UnpackAdd<'_> {
     }
 }
 
-/// Adds packed blocks of `B` bytes to lanes, 8 each; the last block may have fewer lanes than values.
-fn add_all<const B: usize, L: Lane>(lanes: &mut [L], blocks: &[u8]) {
-    let (groups, last) = lanes.as_chunks_mut::<BLOCK>();
-    let mut start = 0;
-    for group in groups {
-        // The kernel reads whole words, past the end of its block. Where no such bytes follow, a padded copy does.
-        match blocks.get(start..start + B + READ_SLACK) {
-            Some(window) => add_block::<B, L>(group, window),
-            None => add_block::<B, L>(group, &padded::<B>(&blocks[start..])),
-        }
-        start += B;
-    }
-    if !last.is_empty() {
-        let mut group = [L::default(); BLOCK];
-        group[..last.len()].copy_from_slice(last);
-        add_block::<B, L>(&mut group, &padded::<B>(&blocks[start..]));
-        last.copy_from_slice(&group[..last.len()]);
-    }
-}
-
-/// Adds the 8 values of one block of `B` bytes; `window` is the block and at least `READ_SLACK` bytes of anything.
-#[inline(always)]
-fn add_block<const B: usize, L: Lane>(group: &mut [L; BLOCK], window: &[u8]) {
-    let window = &window[..B + READ_SLACK];
-    // Written out: left to itself, the compiler keeps a loop here, with a variable shift and a check per value.
-    let [v0, v1, v2, v3, v4, v5, v6, v7] = group;
-    add_value::<B, 0, L>(v0, window);
-    add_value::<B, 1, L>(v1, window);
-    add_value::<B, 2, L>(v2, window);
-    add_value::<B, 3, L>(v3, window);
-    add_value::<B, 4, L>(v4, window);
-    add_value::<B, 5, L>(v5, window);
-    add_value::<B, 6, L>(v6, window);
-    add_value::<B, 7, L>(v7, window);
-}
-
-/// Adds value `I` of a block of `B` bytes.
-#[inline(always)]
-fn add_value<const B: usize, const I: usize, L: Lane>(lane: &mut L, window: &[u8]) {
-    let (byte, shift) = (I * B / 8, I * B % 8);
-    let mut value = u64::from_le_slice(&window[byte..]) >> shift;
-    if shift + B > 64 {
-        value |= u64::from(window[byte + 8]) << (64 - shift);
-    }
-    // Bits of the next value are above b and fall to the mask after the addition.
-    *lane = lane.wrapping_add(L::from_u64_truncated(value)).masked(mask::<B, L>());
-}
-
-/// The first `B` bytes at most, with zeros behind.
-#[inline(always)]
-fn padded<const B: usize>(bytes: &[u8]) -> [u8; BLOCK_BYTES_MAX + READ_SLACK] {
-    let mut window = [0; BLOCK_BYTES_MAX + READ_SLACK];
-    let len = bytes.len().min(B);
-    window[..len].copy_from_slice(&bytes[..len]);
-    window
-}
-
-/// Packs all lanes into `out`, which has exactly the bytes that takes.
-fn pack_all<const B: usize, L: Lane>(lanes: &[L], out: &mut [u8]) {
-    let (groups, last) = lanes.as_chunks::<BLOCK>();
-    let (blocks, tail) = out.split_at_mut(groups.len() * B);
-    for (group, block) in groups.iter().zip(blocks.chunks_exact_mut(B)) {
-        pack_block::<B, L>(group, block);
-    }
-    if !last.is_empty() {
-        let mut group = [L::default(); BLOCK];
-        group[..last.len()].copy_from_slice(last);
-        let mut block = [0; BLOCK_BYTES_MAX];
-        pack_block::<B, L>(&group, &mut block[..B]);
-        tail.copy_from_slice(&block[..tail.len()]);
-    }
-}
-
-/// Packs 8 lanes into `B` bytes, through a buffer of one word and what is beyond it.
-#[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "the low word is taken and the rest is shifted down")]
-fn pack_block<const B: usize, L: Lane>(group: &[L; BLOCK], block: &mut [u8]) {
-    let block = &mut block[..B];
-    let mask = mask::<B, L>();
-    let (mut buffer, mut filled, mut written) = (0u128, 0, 0);
-    for &lane in group {
-        buffer |= u128::from(lane.masked(mask).to_u64()) << filled;
-        filled += B;
-        if filled >= 64 {
-            block[written..written + 8].copy_from_slice(&(buffer as u64).to_le_bytes());
-            written += 8;
-            buffer >>= 64;
-            filled -= 64;
-        }
-    }
-    let tail = B % 8;
-    block[written..].copy_from_slice(&(buffer as u64).to_le_bytes()[..tail]);
-}
-
-#[inline(always)]
-fn mask<const B: usize, L: Lane>() -> L {
-    L::from_u64_truncated(u64::MAX >> (64 - B))
-}
-
-/// Calls `kernel::<B, u32>` for the `B` that `bits` is.
-macro_rules! narrow {
-    ($bits:expr, $kernel:ident($($arg:expr),*)) => {
-        dispatch!($bits, u32, $kernel, ($($arg),*), 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27
-            28 29 30 31 32)
-    };
-}
-
-/// Calls `kernel::<B, u64>` for the `B` that `bits` is.
-macro_rules! wide {
-    ($bits:expr, $kernel:ident($($arg:expr),*)) => {
-        dispatch!($bits, u64, $kernel, ($($arg),*), 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55
-            56 57 58 59 60 61 62 63 64)
-    };
-}
-
-macro_rules! dispatch {
-    ($bits:expr, $lane:ty, $kernel:ident, $args:tt, $($b:literal)+) => {
-        match $bits.get() {
-            $($b => $kernel::<$b, $lane> $args,)+
-            other => unreachable!("{other} bits in lanes of another width"),
-        }
-    };
-}
-use {dispatch, narrow, wide};
-
 /// Values of a block: the fewest that take a whole number of bytes at any b.
 const BLOCK: usize = 8;
 /// Bytes of a block at the largest b.
 const BLOCK_BYTES_MAX: usize = 64;
-/// Bytes that a read of one value may touch behind its block: one word and, above 57 bits, one byte.
-const READ_SLACK: usize = 9;
 
 /// Why bytes are not a packed vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
+use sordino_kernel::{Bits, Lane};
 use zeroize::{Zeroize, ZeroizeOnDrop};
-
-use crate::Lane;
 
 /// `b`, the bits of the ring Z_2^b: 2 to 64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,6 +46,12 @@ impl RingBits {
     pub fn center(self, element: u64) -> i64 {
         let unused = Self::MAX.0 - self.0;
         ((element << unused) as i64) >> unused
+    }
+}
+
+impl From<RingBits> for Bits {
+    fn from(bits: RingBits) -> Self {
+        Self::new(bits.0).expect("both hold 2 to 64")
     }
 }
 
@@ -175,8 +180,8 @@ impl RingVector {
 
     /// The elements as they are stored, for a kernel that changes them in place.
     ///
-    /// The kernel keeps each lane below 2^b, as [`add_keystream`](crate::add_keystream) does, or calls
-    /// [`RingVector::reduce`] when it is done.
+    /// The kernel keeps each lane below 2^b, as those of `sordino-kernel` do, or calls [`RingVector::reduce`] when it is
+    /// done.
     pub fn lanes_mut(&mut self) -> LanesMut<'_> {
         match &mut self.store {
             Store::Narrow(lanes) => LanesMut::Narrow(lanes),
@@ -187,15 +192,15 @@ impl RingVector {
     /// Sets element `index`, an index of ours, to `value` mod 2^b.
     pub(crate) fn set(&mut self, index: usize, value: u64) {
         match &mut self.store {
-            Store::Narrow(lanes) => lanes[index] = u32::from_u64_truncated(value).masked(u32::mask(self.bits)),
-            Store::Wide(lanes) => lanes[index] = value.masked(u64::mask(self.bits)),
+            Store::Narrow(lanes) => lanes[index] = u32::from_u64_truncated(value).masked(u32::mask(self.bits.into())),
+            Store::Wide(lanes) => lanes[index] = value.masked(u64::mask(self.bits.into())),
         }
     }
 
     /// Reduces each lane mod 2^b.
     pub fn reduce(&mut self) {
         fn all<L: Lane>(lanes: &mut [L], bits: RingBits) {
-            let mask = L::mask(bits);
+            let mask = L::mask(bits.into());
             for lane in lanes {
                 *lane = lane.masked(mask);
             }
@@ -258,14 +263,14 @@ enum Store {
 }
 
 fn zip_masked<L: Lane>(a: &mut [L], b: &[L], bits: RingBits, op: impl Fn(L, L) -> L) {
-    let mask = L::mask(bits);
+    let mask = L::mask(bits.into());
     for (a, &b) in a.iter_mut().zip(b) {
         *a = op(*a, b).masked(mask);
     }
 }
 
 fn write_centered<L: Lane>(lanes: &mut [L], values: &[i64], bits: RingBits) {
-    let mask = L::mask(bits);
+    let mask = L::mask(bits.into());
     for (lane, &value) in lanes.iter_mut().zip(values) {
         *lane = L::from_u64_truncated(value.cast_unsigned()).masked(mask);
     }

@@ -1,13 +1,14 @@
-//! Masks: AES in counter mode, expanded and added to a vector tile by tile.
+//! Masks: AES in counter mode, expanded and added to a vector in one pass, tile by tile.
 //!
-//! Element e of a mask is the little-endian word at byte `e * lane bytes` of the keystream, reduced mod 2^b. All masks
-//! of a vector pass over one tile that fits the cache before the next tile begins, so the vector itself crosses the
-//! memory bus once whatever the number of neighbours; counter mode can start at any block.
+//! Element e of a mask is the little-endian word at byte `e * lane bytes` of the keystream, reduced mod 2^b. The work is
+//! done by `sordino-kernel`, with the widest instructions of the machine; all of them give the same bits.
+
+use std::num::NonZeroUsize;
 
 use crate::context::Prg;
-use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
-use sordino_codec::{Lane, LanesMut, RingBits, RingVector, add_keystream, sub_keystream};
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use sordino_codec::{LanesMut, RingVector};
+use sordino_kernel::{Backend, Cipher, Keystream, apply_threads};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Key and first counter block of one mask.
 #[derive(Zeroize, ZeroizeOnDrop)]
@@ -24,69 +25,42 @@ pub(crate) enum Sign {
     Minus,
 }
 
-/// Adds every mask to the vector, with its sign.
-pub(crate) fn apply(prg: Prg, masks: &[(MaskKey, Sign)], vector: &mut RingVector) {
-    let streams: Vec<Stream> = masks.iter().map(|(key, sign)| Stream::new(prg, key, *sign)).collect();
-    let bits = vector.bits();
+/// Adds every mask to the vector, with its sign, on so many threads, each with a range of the vector: their number does
+/// not change the bits.
+pub(crate) fn apply(prg: Prg, masks: &[(MaskKey, Sign)], vector: &mut RingVector, threads: NonZeroUsize) {
+    let streams: Vec<_> = masks.iter().map(|(mask, sign)| (mask.stream(prg), (*sign).into())).collect();
+    let (bits, backend) = (vector.bits().into(), Backend::detect());
     match vector.lanes_mut() {
-        LanesMut::Narrow(lanes) => apply_to(&streams, lanes, bits),
-        LanesMut::Wide(lanes) => apply_to(&streams, lanes, bits),
+        LanesMut::Narrow(lanes) => apply_threads(&streams, lanes, bits, 0, backend, threads),
+        LanesMut::Wide(lanes) => apply_threads(&streams, lanes, bits, 0, backend, threads),
     }
 }
 
-fn apply_to<L: Lane>(streams: &[Stream], lanes: &mut [L], bits: RingBits) {
-    let mut keystream = Zeroizing::new(vec![0; TILE_BYTES.min(lanes.len() * L::BYTES)]);
-    let mut block = 0;
-    for tile in lanes.chunks_mut(TILE_BYTES / L::BYTES) {
-        let keystream = &mut keystream[..tile.len() * L::BYTES];
-        for stream in streams {
-            stream.fill(block, keystream);
-            match stream.sign {
-                Sign::Plus => add_keystream(tile, keystream, bits),
-                Sign::Minus => sub_keystream(tile, keystream, bits),
-            }
-        }
-        block += (TILE_BYTES / BLOCK_BYTES) as u128;
-    }
-}
-
-/// One mask's cipher, its key schedule computed once.
-struct Stream {
-    cipher: EncryptingKey,
-    counter: u128,
-    sign: Sign,
-}
-
-impl Stream {
-    fn new(prg: Prg, mask: &MaskKey, sign: Sign) -> Self {
-        let (algorithm, key) = match prg {
-            Prg::Aes256Ctr => (&AES_256, &mask.key[..]),
-            Prg::Aes128Ctr => (&AES_128, &mask.key[..16]),
+impl MaskKey {
+    fn stream(&self, prg: Prg) -> Keystream {
+        let cipher = match prg {
+            Prg::Aes256Ctr => Cipher::Aes256,
+            Prg::Aes128Ctr => Cipher::Aes128,
         };
-        let cipher = UnboundCipherKey::new(algorithm, key)
-            .and_then(EncryptingKey::ctr)
-            .expect("the key has the length that its algorithm takes");
-        Self { cipher, counter: u128::from_be_bytes(mask.counter), sign }
-    }
-
-    /// The keystream from the given block on.
-    fn fill(&self, block: u128, keystream: &mut [u8]) {
-        keystream.fill(0);
-        let counter = self.counter.wrapping_add(block).to_be_bytes();
-        self.cipher
-            .less_safe_encrypt(keystream, EncryptionContext::Iv128((&counter).into()))
-            .expect("counter mode takes any length");
+        Keystream::new(cipher, &self.key, self.counter)
     }
 }
 
-/// Vector bytes that all masks pass over together: the tile and its keystream stay in the second-level cache.
-const TILE_BYTES: usize = 32 * 1024;
-const BLOCK_BYTES: usize = 16;
+impl From<Sign> for sordino_kernel::Sign {
+    fn from(sign: Sign) -> Self {
+        match sign {
+            Sign::Plus => Self::Plus,
+            Sign::Minus => Self::Minus,
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
     use proptest::prelude::*;
+    use sordino_codec::RingBits;
 
     fn mask(fill: u8, counter: [u8; 16]) -> MaskKey {
         MaskKey { key: Box::new([fill; 32]), counter }
@@ -126,35 +100,55 @@ mod tests {
                 counter: bytes("f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff").try_into().expect("16 bytes"),
             };
             let mut vector = RingVector::zeros(expected.len(), RingBits::new(32).expect("a ring"));
-            apply(prg, &[(key, Sign::Plus)], &mut vector);
+            apply(prg, &[(key, Sign::Plus)], &mut vector, NonZeroUsize::MIN);
             let got: Vec<u64> = (0..vector.len()).filter_map(|at| vector.get(at)).collect();
             assert_eq!(got, expected.into_iter().map(u64::from).collect::<Vec<_>>());
         }
     }
 
+    /// The keystream as aws-lc expands it.
+    fn by_aws_lc(prg: Prg, mask: &MaskKey, len: usize) -> Vec<u8> {
+        let (algorithm, key) = match prg {
+            Prg::Aes256Ctr => (&AES_256, &mask.key[..]),
+            Prg::Aes128Ctr => (&AES_128, &mask.key[..16]),
+        };
+        let cipher = UnboundCipherKey::new(algorithm, key).and_then(EncryptingKey::ctr).expect("a key");
+        let mut keystream = vec![0; len];
+        cipher.less_safe_encrypt(&mut keystream, EncryptionContext::Iv128((&mask.counter).into())).expect("any length");
+        keystream
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
-        /// Tiles change nothing: the same bytes as one long pass, whatever the length, also where the counter wraps.
+        /// The same elements as one long stream of aws-lc, whatever the length and the number of threads, also where the
+        /// counter wraps.
         #[test]
-        fn tiled_is_untiled(bits in 2u8..=64, len in 0usize..40_000, near_the_end: bool) {
+        fn masks_are_one_long_stream(
+            bits in 2u8..=64,
+            len in 0usize..40_000,
+            threads in 1usize..=4,
+            near_the_end: bool,
+            short_key: bool,
+        ) {
             let bits = RingBits::new(bits).expect("a ring");
+            let prg = if short_key { Prg::Aes128Ctr } else { Prg::Aes256Ctr };
             let counter = if near_the_end { [0xff; 16] } else { [7; 16] };
-            let mut tiled = RingVector::zeros(len, bits);
-            apply(Prg::Aes256Ctr, &[(mask(3, counter), Sign::Plus)], &mut tiled);
+            let mut masked = RingVector::zeros(len, bits);
+            let threads = NonZeroUsize::new(threads).expect("one at least");
+            apply(prg, &[(mask(3, counter), Sign::Plus)], &mut masked, threads);
 
             let lane_bytes = if bits.is_narrow() { 4 } else { 8 };
-            let mut keystream = vec![0; len * lane_bytes];
-            Stream::new(Prg::Aes256Ctr, &mask(3, counter), Sign::Plus).fill(0, &mut keystream);
+            let keystream = by_aws_lc(prg, &mask(3, counter), len * lane_bytes);
             for (at, word) in keystream.chunks_exact(lane_bytes).enumerate() {
                 let mut bytes = [0; 8];
                 bytes[..lane_bytes].copy_from_slice(word);
                 let element = u64::from_le_bytes(bytes) & (u64::MAX >> (64 - bits.get()));
-                prop_assert_eq!(tiled.get(at), Some(element));
+                prop_assert_eq!(masked.get(at), Some(element));
             }
             // What was added and taken away again is gone.
-            apply(Prg::Aes256Ctr, &[(mask(3, counter), Sign::Minus)], &mut tiled);
-            prop_assert_eq!(tiled, RingVector::zeros(len, bits));
+            apply(prg, &[(mask(3, counter), Sign::Minus)], &mut masked, NonZeroUsize::MIN);
+            prop_assert_eq!(masked, RingVector::zeros(len, bits));
         }
     }
 }

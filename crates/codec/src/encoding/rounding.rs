@@ -1,9 +1,10 @@
 //! Norms and stochastic rounding: the loops over a whole update.
 
 use rand_core::CryptoRng;
+use sordino_kernel::Lane;
 use zeroize::Zeroize;
 
-use crate::{Lane, RingBits};
+use crate::RingBits;
 
 /// L2 norm of `values`, or the index of the first that is not finite.
 ///
@@ -35,7 +36,7 @@ pub(super) fn round_scaled<L: Lane>(
     bits: RingBits,
     rng: &mut (impl CryptoRng + ?Sized),
 ) -> u128 {
-    let mask = L::mask(bits);
+    let mask = L::mask(bits.into());
     let mut random = [0; VALUES_PER_DRAW * COIN_BYTES];
     let mut squared = 0u128;
     for (lanes, values) in lanes.chunks_mut(VALUES_PER_DRAW).zip(values.chunks(VALUES_PER_DRAW)) {

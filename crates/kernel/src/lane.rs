@@ -1,19 +1,49 @@
 //! Machine words that hold ring elements, so that kernels are written once for both widths.
 
+use std::fmt;
+
 use zeroize::Zeroize;
 
-use crate::RingBits;
+/// `b` of a ring Z_2^b: 2 to 64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Bits(u8);
+
+impl Bits {
+    /// Accepts 2 to 64, and `None` for anything else.
+    #[must_use]
+    pub const fn new(bits: u8) -> Option<Self> {
+        if bits >= 2 && bits <= 64 { Some(Self(bits)) } else { None }
+    }
+
+    /// `b`.
+    #[inline]
+    #[must_use]
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+
+    /// `b`, as a number of bytes: what eight packed values take.
+    pub(crate) fn block_bytes(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+impl fmt::Display for Bits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// A machine word that holds one element of Z_2^b: `u32` for `b <= 32`, `u64` above.
 ///
 /// Arithmetic in the word wraps modulo 2^32 or 2^64; since 2^b divides that, reducing with [`Lane::mask`] once at the
-/// end of any chain of additions and subtractions is exact.
-pub trait Lane: sealed::Sealed + Copy + Default + Eq + Zeroize + Send + Sync + 'static {
+/// end of any chain of additions and subtractions is exact. Nothing but `u32` and `u64` is a lane.
+pub trait Lane: sealed::Sealed + Copy + Default + Eq + fmt::Debug + Zeroize + Send + Sync + 'static {
     /// Bytes of the word.
-    const BYTES: usize;
+    const BYTES: usize = size_of::<Self>();
 
-    /// The word with the low `bits` bits set: `x & mask` is `x mod 2^b`.
-    fn mask(bits: RingBits) -> Self;
+    /// The word with the low `bits` bits set: `x & mask` is `x mod 2^b`. All ones where `bits` exceeds the word.
+    fn mask(bits: Bits) -> Self;
 
     /// The low bits of `value`; what does not fit is dropped.
     fn from_u64_truncated(value: u64) -> Self;
@@ -49,10 +79,8 @@ mod sealed {
 macro_rules! lane {
     ($word:ty) => {
         impl Lane for $word {
-            const BYTES: usize = size_of::<$word>();
-
             #[inline(always)]
-            fn mask(bits: RingBits) -> Self {
+            fn mask(bits: Bits) -> Self {
                 // b is never 0, so the shift is less than the width of the word.
                 <$word>::MAX >> (<$word>::BITS.saturating_sub(u32::from(bits.get())))
             }
@@ -96,59 +124,25 @@ macro_rules! lane {
 lane!(u32);
 lane!(u64);
 
-/// Adds a keystream to ring elements: lane `i` takes the `L::BYTES` bytes at `i * L::BYTES`, little-endian, mod 2^b.
-///
-/// Uniform bytes give uniform elements, since 2^b divides the size of the word. Each lane stays below 2^b.
-///
-/// # Panics
-/// When `keystream` is not exactly `lanes.len() * L::BYTES` bytes long; both lengths are the caller's own.
-pub fn add_keystream<L: Lane>(lanes: &mut [L], keystream: &[u8], bits: RingBits) {
-    let mask = L::mask(bits);
-    combine(lanes, keystream, |lane, word| lane.wrapping_add(word).masked(mask));
-}
-
-/// Subtracts what [`add_keystream`] adds, under the same rules.
-///
-/// # Panics
-/// As [`add_keystream`] does.
-pub fn sub_keystream<L: Lane>(lanes: &mut [L], keystream: &[u8], bits: RingBits) {
-    let mask = L::mask(bits);
-    combine(lanes, keystream, |lane, word| lane.wrapping_sub(word).masked(mask));
-}
-
-#[inline(always)]
-fn combine<L: Lane>(lanes: &mut [L], keystream: &[u8], op: impl Fn(L, L) -> L) {
-    assert_eq!(Some(keystream.len()), lanes.len().checked_mul(L::BYTES), "keystream bytes for {} lanes", lanes.len());
-    for (lane, word) in lanes.iter_mut().zip(keystream.chunks_exact(L::BYTES)) {
-        *lane = op(*lane, L::from_le_slice(word));
-    }
-}
-
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
 
     #[test]
-    fn keystream_added_and_subtracted_cancels_and_stays_in_the_ring() {
-        for b in 2..=32 {
-            let bits = RingBits::new(b).unwrap();
-            let mask = u32::mask(bits);
-            let before = [0, 1 & mask, mask, mask / 2];
-            let mut lanes = before;
-            let keystream = [0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4, 1, 0, 0, 0, 0xaa, 0x55, 0xaa, 0x55];
-            add_keystream(&mut lanes, &keystream, bits);
-            assert_eq!(lanes[0], mask, "b = {b}");
-            assert_eq!(lanes[2], 0, "b = {b}");
-            assert!(lanes.iter().all(|&lane| lane <= mask), "b = {b}");
-            sub_keystream(&mut lanes, &keystream, bits);
-            assert_eq!(lanes, before, "b = {b}");
+    fn only_two_to_sixty_four_bits_are_rings() {
+        for bits in 0..=u8::MAX {
+            assert_eq!(Bits::new(bits).is_some(), (2..=64).contains(&bits), "{bits}");
         }
-        let bits = RingBits::new(64).unwrap();
-        let mut lanes = [u64::MAX];
-        add_keystream(&mut lanes, &2u64.to_le_bytes(), bits);
-        assert_eq!(lanes, [1]);
-        sub_keystream(&mut lanes, &2u64.to_le_bytes(), bits);
-        assert_eq!(lanes, [u64::MAX]);
+    }
+
+    #[test]
+    fn a_mask_has_the_low_bits_of_its_word() {
+        for b in 2..=64 {
+            let bits = Bits::new(b).unwrap();
+            assert_eq!(u32::mask(bits).count_ones(), u32::from(b.min(32)));
+            assert_eq!(u64::mask(bits).trailing_ones(), u32::from(b));
+            assert_eq!(u64::mask(bits).count_ones(), u32::from(b));
+        }
     }
 }
