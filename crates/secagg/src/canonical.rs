@@ -155,6 +155,23 @@ impl<'a> Reader<'a> {
         self.raw(len, field)
     }
 
+    /// A byte string of no bytes or of exactly N.
+    pub(crate) fn bytes_or_none<const N: usize>(
+        &mut self,
+        field: &'static str,
+    ) -> Result<Option<&'a [u8; N]>, Malformed> {
+        let bytes = self.bytes(N, field)?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        bytes.try_into().map(Some).map_err(|_| Malformed::Value { field })
+    }
+
+    /// What has not been read yet.
+    pub(crate) fn rest_len(&self) -> usize {
+        self.rest.len()
+    }
+
     /// A count of at most `max` items, each of at least `item_len` bytes, which must still be there.
     pub(crate) fn count(&mut self, max: usize, item_len: usize, field: &'static str) -> Result<usize, Malformed> {
         let len = self.u32(field)? as usize;

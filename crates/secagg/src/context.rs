@@ -9,7 +9,7 @@ use sordino_codec::RingBits;
 use std::fmt;
 
 /// Version of the messages and of the key schedule.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// A participant's name: 8 to 64 of `[A-Za-z0-9_-]`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,6 +112,9 @@ pub struct Context {
     pub bits: RingBits,
     /// Cipher of the masks.
     pub prg: Prg,
+    /// Whether every secret is agreed on by ML-KEM-768 beside X25519, so that what is recorded today stays closed to
+    /// tomorrow's quantum computers.
+    pub pq: bool,
     /// Fewest inputs that a sum may hold.
     pub min_survivors: u32,
     /// What graph and threshold have to stand.
@@ -134,6 +137,7 @@ impl Context {
             Prg::Aes256Ctr => 0,
             Prg::Aes128Ctr => 1,
         });
+        out.u8(u8::from(self.pq));
         out.u32(self.min_survivors).u32(self.faults.corrupt).u64(self.faults.max_dropout_fraction.to_bits());
         ContextDigest(Sha256::digest(out.finish()).into())
     }

@@ -8,6 +8,8 @@
 mod errors;
 mod roster;
 mod sum;
+#[cfg(test)]
+mod tests;
 mod unmask;
 
 pub use errors::{Abort, Rejection};
@@ -15,18 +17,21 @@ pub use roster::UnsignedRoster;
 pub use sum::{InputAdder, Payload, PayloadHasher, RunningSum, SumError};
 
 use crate::context::{Context, ContextDigest, ParticipantId};
-use crate::keys::{Role, has_small_order};
-use crate::merkle::{self, Hash};
+use crate::keys::{Encapsulation, Role, ShareCommitments};
+use crate::merkle::{Hash, Tree};
 use crate::message::{
-    AdvertiseKeys, ConsistencySignature, DeliveredShares, MaskedInput, RevealedShare, RosterAnnouncement, SealedShares,
-    ShareKeys, SignatureList, Step, SurvivorList, SurvivorSet, Unmasking, advertisement_digest, dealers_digest,
-    roster_leaf, survivors_statement, verify, verify_message,
+    AdvertiseKeys, AnnouncedNeighbour, ConsistencySignature, DeliveredShares, MaskedInput, RevealedShare,
+    RosterAnnouncement, ShareKeys, SignatureList, Step, SurvivorList, SurvivorSet, Unmasking, advertisement_digest,
+    dealers_digest, roster_leaf, survivors_statement, verify, verify_message,
 };
 use crate::topology::{Graph, Topology};
 use ed25519_dalek::VerifyingKey;
 use roster::{Member, Roster};
+use sha2::{Digest as _, Sha256};
 use sordino_codec::packed_len;
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use unmask::Openable;
 
 /// Milliseconds on the caller's clock.
 pub type Millis = u64;
@@ -77,27 +82,67 @@ pub enum Outgoing {
     Excluded,
 }
 
-/// A `ShareKeys` message that was accepted.
-struct Shared {
-    bytes: Vec<u8>,
-    message: ShareKeys,
+/// What is left of a `ShareKeys` message once nobody can fetch sealed shares any more: what opened secrets and shares
+/// are checked against.
+struct Dealt {
+    self_seed_commitment: Hash,
+    /// Ascending by holder.
+    to: Vec<DealtTo>,
 }
 
-impl Shared {
-    fn for_holder(&self, holder: u32) -> Option<&SealedShares> {
-        let at = self.message.shares.binary_search_by_key(&holder, |share| share.peer).ok()?;
-        self.message.shares.get(at)
+struct DealtTo {
+    holder: u32,
+    commitments: ShareCommitments,
+    mask_encapsulation: Option<Box<Encapsulation>>,
+}
+
+impl Dealt {
+    fn of(shared: &ShareKeys) -> Self {
+        let to = shared.sealed().map(|sealed| DealtTo {
+            holder: sealed.holder,
+            commitments: sealed.commitments,
+            mask_encapsulation: sealed.mask_encapsulation.map(|encapsulation| Box::new(*encapsulation)),
+        });
+        Self { self_seed_commitment: shared.self_seed_commitment, to: to.collect() }
+    }
+
+    fn to(&self, holder: u32) -> Option<&DealtTo> {
+        let at = self.to.binary_search_by_key(&holder, |dealt| dealt.holder).ok()?;
+        self.to.get(at)
     }
 }
 
 enum State {
-    AdvertiseKeys { advertised: BTreeMap<ParticipantId, (Vec<u8>, AdvertiseKeys)> },
-    RosterSignature { roster: Roster },
-    ShareKeys { signed: Signed, shared: BTreeMap<u32, Shared> },
-    MaskedInput { signed: Signed, shared: BTreeMap<u32, Shared>, inputs: BTreeMap<u32, Vec<u8>> },
-    ConsistencyCheck { sharing: Sharing, signatures: BTreeMap<u32, [u8; 64]> },
-    Unmasking { sharing: Sharing, signatures: BTreeMap<u32, [u8; 64]>, revealed: BTreeMap<u32, Revealed> },
-    Opening { sharing: Sharing, signatures: BTreeMap<u32, [u8; 64]>, revealed: BTreeMap<u32, Revealed> },
+    AdvertiseKeys {
+        advertised: BTreeMap<ParticipantId, Vec<u8>>,
+    },
+    RosterSignature {
+        roster: Roster,
+    },
+    ShareKeys {
+        signed: Signed,
+        shared: BTreeMap<u32, ShareKeys>,
+    },
+    MaskedInput {
+        signed: Signed,
+        shared: BTreeMap<u32, ShareKeys>,
+        inputs: BTreeMap<u32, Vec<u8>>,
+    },
+    ConsistencyCheck {
+        sharing: Sharing,
+        signatures: BTreeMap<u32, [u8; 64]>,
+    },
+    Unmasking {
+        sharing: Sharing,
+        signatures: BTreeMap<u32, [u8; 64]>,
+        revealed: BTreeMap<u32, Revealed>,
+        open: Openable,
+    },
+    Opening {
+        sharing: Sharing,
+        signatures: BTreeMap<u32, [u8; 64]>,
+        revealed: BTreeMap<u32, Revealed>,
+    },
 }
 
 /// A roster with the registrar's signature.
@@ -109,7 +154,7 @@ struct Signed {
 /// What stands once the survivors are known.
 struct Sharing {
     signed: Signed,
-    shared: BTreeMap<u32, Shared>,
+    dealt: BTreeMap<u32, Dealt>,
     survivors: SurvivorSet,
 }
 
@@ -122,7 +167,9 @@ impl Sharing {
 
 /// An `Unmasking` message that was accepted.
 struct Revealed {
-    bytes: Vec<u8>,
+    /// SHA-256 of the message.
+    digest: Hash,
+    /// Ascending by dealer.
     shares: Vec<RevealedShare>,
 }
 
@@ -182,17 +229,19 @@ impl Coordinator {
                 advertise_keys(&self.setup, &self.digest, advertised, from, bytes)
             }
             (Step::ShareKeys, State::ShareKeys { signed, shared }) => {
-                share_keys(&self.digest, &signed.roster, shared, from, bytes)
+                share_keys(&self.digest, &signed.roster, shared, self.setup.context.pq, from, bytes)
             }
             (Step::ConsistencyCheck, State::ConsistencyCheck { sharing, signatures }) => {
                 sign_survivors(&self.digest, sharing, signatures, from, bytes)
             }
-            (Step::Unmasking, State::Unmasking { sharing, signatures, revealed }) => {
-                reveal(&self.digest, sharing, signatures, revealed, from, bytes)
+            (Step::Unmasking, State::Unmasking { sharing, signatures, revealed, open }) => {
+                reveal(&self.digest, sharing, signatures, (revealed, open), from, bytes)
             }
             _ => Err(self.wrong_step(step)),
         }?;
-        self.note_quorum(now);
+        if receipt == Receipt::Accepted {
+            self.note_quorum(now);
+        }
         Ok(receipt)
     }
 
@@ -250,7 +299,9 @@ impl Coordinator {
         if let State::MaskedInput { inputs, .. } = &mut self.state {
             inputs.insert(index, header.to_vec());
         }
-        self.note_quorum(now);
+        if receipt == Receipt::Accepted {
+            self.note_quorum(now);
+        }
         Ok(receipt)
     }
 
@@ -345,14 +396,28 @@ impl Coordinator {
     }
 
     fn note_quorum(&mut self, now: Millis) {
+        if self.quorum_since.is_some() {
+            return;
+        }
+        let enough = self.answered() >= self.setup.quorum as usize;
         let reached = match &self.state {
             // Once every secret can be opened, more shares change nothing.
-            State::Unmasking { sharing, revealed, .. } => {
-                unmask::missing(&self.setup.context, sharing, revealed).is_none()
+            State::Unmasking { open, .. } => open.is_complete(),
+            // Whom too few neighbours would help to open costs the attempt: it is worth waiting for the rest.
+            State::MaskedInput { signed, shared, inputs } => {
+                enough
+                    && every_dealer_is_helped(&signed.roster, shared.keys(), |holder| inputs.contains_key(&holder))
+                        .is_ok()
             }
-            _ => self.answered() >= self.setup.quorum as usize,
+            State::ConsistencyCheck { sharing, signatures } => {
+                let roster = &sharing.signed.roster;
+                enough
+                    && every_dealer_is_helped(roster, sharing.dealt.keys(), |holder| signatures.contains_key(&holder))
+                        .is_ok()
+            }
+            _ => enough,
         };
-        if self.quorum_since.is_none() && reached {
+        if reached {
             self.quorum_since = Some(now);
         }
     }
@@ -365,22 +430,30 @@ impl Coordinator {
     pub fn close(mut self, now: Millis) -> Result<Self, Abort> {
         self.state = match self.state {
             State::AdvertiseKeys { advertised } => close_advertise_keys(&self.setup, &self.digest, advertised)?,
-            State::ShareKeys { signed, shared } => {
+            State::ShareKeys { signed, mut shared } => {
+                enough(Step::ShareKeys, shared.len(), self.setup.context.min_survivors)?;
+                keep_helped(&signed.roster, &mut shared);
                 enough(Step::ShareKeys, shared.len(), self.setup.context.min_survivors)?;
                 State::MaskedInput { signed, shared, inputs: BTreeMap::new() }
             }
             State::MaskedInput { signed, shared, inputs } => {
                 enough(Step::MaskedInput, inputs.len(), self.setup.context.min_survivors)?;
+                every_dealer_is_helped(&signed.roster, shared.keys(), |holder| inputs.contains_key(&holder))?;
                 let survivors = SurvivorSet::new(signed.roster.len(), inputs.into_keys());
-                let sharing = Sharing { signed, shared, survivors };
+                let dealt = shared.into_iter().map(|(dealer, shared)| (dealer, Dealt::of(&shared))).collect();
+                let sharing = Sharing { signed, dealt, survivors };
                 State::ConsistencyCheck { sharing, signatures: BTreeMap::new() }
             }
             State::ConsistencyCheck { sharing, signatures } => {
                 enough(Step::ConsistencyCheck, signatures.len(), sharing.signed.roster.graph.topology().t)?;
-                State::Unmasking { sharing, signatures, revealed: BTreeMap::new() }
+                every_dealer_is_helped(&sharing.signed.roster, sharing.dealt.keys(), |holder| {
+                    signatures.contains_key(&holder)
+                })?;
+                let open = Openable::new(&sharing);
+                State::Unmasking { sharing, signatures, revealed: BTreeMap::new(), open }
             }
-            State::Unmasking { sharing, signatures, revealed } => {
-                match unmask::missing(&self.setup.context, &sharing, &revealed) {
+            State::Unmasking { sharing, signatures, revealed, open } => {
+                match unmask::missing(&self.setup.context, &sharing, &revealed, &open) {
                     Some(abort) => return Err(abort),
                     None => State::Opening { sharing, signatures, revealed },
                 }
@@ -470,24 +543,27 @@ impl Coordinator {
             State::AdvertiseKeys { .. } | State::RosterSignature { .. } | State::Opening { .. } => None,
             State::ShareKeys { signed: Signed { roster, registrar_signature }, .. } => {
                 let index = roster.index_of(to)?;
-                let neighbours = roster.graph.neighbours(index).into_iter();
+                let announced = |other: u32| {
+                    let advertisement = roster.member(other).advertisement.clone();
+                    Some(AnnouncedNeighbour { index: other, advertisement, path: roster.tree.path(other as usize)? })
+                };
+                let neighbours = roster.graph.neighbours(index).into_iter().map(announced).collect::<Option<_>>()?;
                 let announcement = RosterAnnouncement {
                     context,
                     index,
-                    leaves: roster.leaves.clone(),
+                    n: roster.len(),
+                    root: roster.tree.root(),
+                    path: roster.tree.path(index as usize)?,
                     registrar_signature: *registrar_signature,
-                    neighbours: neighbours.map(|other| (other, roster.member(other).advertisement.clone())).collect(),
+                    neighbours,
                 };
                 Some(announcement.encode())
             }
             State::MaskedInput { signed, shared, .. } => {
                 let index = signed.roster.index_of(to)?;
-                let delivered = |dealer| {
-                    let sealed = shared.get(&dealer)?.for_holder(index)?;
-                    Some(SealedShares { peer: dealer, ..sealed.clone() })
-                };
-                let shares = signed.roster.graph.neighbours(index).into_iter().filter_map(delivered).collect();
-                Some(DeliveredShares { context, shares }.encode())
+                let dealers = signed.roster.graph.neighbours(index).into_iter();
+                let deliveries = dealers.filter_map(|dealer| shared.get(&dealer)?.delivery(index)).collect();
+                Some(DeliveredShares { context, deliveries }.encode())
             }
             State::ConsistencyCheck { sharing, .. } => {
                 Some(SurvivorList { context, survivors: sharing.survivors.clone() }.encode())
@@ -514,28 +590,33 @@ impl Coordinator {
             advertised.keys().for_each(|id| note(id, Step::AdvertiseKeys));
             return heard;
         }
+        fn keys<V>(of: &BTreeMap<u32, V>) -> Vec<u32> {
+            of.keys().copied().collect()
+        }
+        let none = Vec::new;
         let (roster, shared, inputs, signatures, revealed) = match &self.state {
             State::AdvertiseKeys { .. } => return heard,
-            State::RosterSignature { roster } => (roster, None, Vec::new(), None, None),
-            State::ShareKeys { signed, shared } => (&signed.roster, Some(shared), Vec::new(), None, None),
+            State::RosterSignature { roster } => (roster, none(), none(), none(), none()),
+            State::ShareKeys { signed, shared } => (&signed.roster, keys(shared), none(), none(), none()),
             State::MaskedInput { signed, shared, inputs } => {
-                (&signed.roster, Some(shared), inputs.keys().copied().collect(), None, None)
+                (&signed.roster, keys(shared), keys(inputs), none(), none())
             }
             State::ConsistencyCheck { sharing, signatures } => {
                 let inputs = sharing.survivors.iter().collect();
-                (&sharing.signed.roster, Some(&sharing.shared), inputs, Some(signatures), None)
+                (&sharing.signed.roster, keys(&sharing.dealt), inputs, keys(signatures), none())
             }
-            State::Unmasking { sharing, signatures, revealed } | State::Opening { sharing, signatures, revealed } => {
+            State::Unmasking { sharing, signatures, revealed, .. }
+            | State::Opening { sharing, signatures, revealed } => {
                 let inputs = sharing.survivors.iter().collect();
-                (&sharing.signed.roster, Some(&sharing.shared), inputs, Some(signatures), Some(revealed))
+                (&sharing.signed.roster, keys(&sharing.dealt), inputs, keys(signatures), keys(revealed))
             }
         };
         roster.members.iter().for_each(|member| note(&member.id, Step::AdvertiseKeys));
-        let later: [(Step, Vec<u32>); 4] = [
-            (Step::ShareKeys, shared.map(|shared| shared.keys().copied().collect()).unwrap_or_default()),
+        let later = [
+            (Step::ShareKeys, shared),
             (Step::MaskedInput, inputs),
-            (Step::ConsistencyCheck, signatures.map(|signed| signed.keys().copied().collect()).unwrap_or_default()),
-            (Step::Unmasking, revealed.map(|revealed| revealed.keys().copied().collect()).unwrap_or_default()),
+            (Step::ConsistencyCheck, signatures),
+            (Step::Unmasking, revealed),
         ];
         for (step, indices) in later {
             members(roster, &mut indices.into_iter()).iter().for_each(|id| note(id, step));
@@ -569,14 +650,62 @@ impl Coordinator {
     /// [`Abort`]: a secret does not fit what its owner advertised, the sum holds other inputs than the survivors', or
     /// it is not yet time ([`Self::is_opening`]).
     pub fn open(&self, sum: RunningSum) -> Result<sordino_codec::RingVector, Abort> {
+        self.open_on(NonZeroUsize::MIN, sum)
+    }
+
+    /// As [`Self::open`], on so many threads; their number does not change the bits.
+    ///
+    /// # Errors
+    /// [`Abort`], the same.
+    pub fn open_on(&self, threads: NonZeroUsize, sum: RunningSum) -> Result<sordino_codec::RingVector, Abort> {
         let State::Opening { sharing, revealed, .. } = &self.state else { return Err(Abort::TooEarly) };
-        unmask::open(&self.setup.context, &self.digest, sharing, revealed, sum)
+        unmask::open(&self.setup.context, &self.digest, sharing, revealed, sum, threads)
     }
 }
 
 fn enough(step: Step, answered: usize, needed: u32) -> Result<(), Abort> {
     let answered = u32::try_from(answered).unwrap_or(u32::MAX);
     if answered >= needed { Ok(()) } else { Err(Abort::TooFew { step, answered, needed }) }
+}
+
+/// Whether every dealer keeps a threshold of neighbours that go on. One that does not could not be opened, and its
+/// neighbours and itself would have to refuse what an honest coordinator shows them.
+fn every_dealer_is_helped<'a>(
+    roster: &Roster,
+    dealers: impl Iterator<Item = &'a u32>,
+    goes_on: impl Fn(u32) -> bool,
+) -> Result<(), Abort> {
+    let threshold = roster.graph.topology().t;
+    for &dealer in dealers {
+        let available = helpers(roster, dealer, &goes_on);
+        if available < threshold {
+            return Err(Abort::TooFewShares { dealer: roster.member(dealer).id.clone(), available, threshold });
+        }
+    }
+    Ok(())
+}
+
+/// Leaves those out who would get fewer shares than the threshold, and who would therefore take no further part; then
+/// those who lack them; and so on.
+fn keep_helped(roster: &Roster, shared: &mut BTreeMap<u32, ShareKeys>) {
+    let threshold = roster.graph.topology().t;
+    loop {
+        let lacking: Vec<u32> = shared
+            .keys()
+            .copied()
+            .filter(|&dealer| helpers(roster, dealer, &|holder| shared.contains_key(&holder)) < threshold)
+            .collect();
+        if lacking.is_empty() {
+            return;
+        }
+        lacking.iter().for_each(|dealer| drop(shared.remove(dealer)));
+    }
+}
+
+/// Neighbours that go on.
+fn helpers(roster: &Roster, dealer: u32, goes_on: &impl Fn(u32) -> bool) -> u32 {
+    let helpers = roster.graph.neighbours(dealer).into_iter().filter(|&holder| goes_on(holder)).count();
+    u32::try_from(helpers).expect("no more than neighbours")
 }
 
 /// Tells a repetition from a second, different message.
@@ -601,7 +730,7 @@ fn check_sender(expected: &ContextDigest, context: &ContextDigest, sender: u32, 
 fn advertise_keys(
     setup: &Setup,
     context: &ContextDigest,
-    advertised: &mut BTreeMap<ParticipantId, (Vec<u8>, AdvertiseKeys)>,
+    advertised: &mut BTreeMap<ParticipantId, Vec<u8>>,
     from: &ParticipantId,
     bytes: &[u8],
 ) -> Result<Receipt, Rejection> {
@@ -614,61 +743,62 @@ fn advertise_keys(
     if decoded.id != *from {
         return Err(Rejection::ForeignName);
     }
-    let receipt = receipt(advertised.get(from).map(|(bytes, _)| bytes.as_slice()), bytes, step)?;
+    let receipt = receipt(advertised.get(from).map(Vec::as_slice), bytes, step)?;
     if !verify_message(key, bytes) {
         return Err(Rejection::BadSignature);
     }
     // One such key in the roster would cost every neighbour its attempt.
-    if has_small_order(&decoded.channel_key) || has_small_order(&decoded.mask_key) {
-        return Err(Rejection::SmallOrderKey);
-    }
-    advertised.insert(from.clone(), (bytes.to_vec(), decoded));
+    decoded.channel.check(setup.context.pq)?;
+    decoded.mask.check(setup.context.pq)?;
+    advertised.insert(from.clone(), bytes.to_vec());
     Ok(receipt)
 }
 
 fn close_advertise_keys(
     setup: &Setup,
     context: &ContextDigest,
-    advertised: BTreeMap<ParticipantId, (Vec<u8>, AdvertiseKeys)>,
+    advertised: BTreeMap<ParticipantId, Vec<u8>>,
 ) -> Result<State, Abort> {
     enough(Step::AdvertiseKeys, advertised.len(), setup.context.min_survivors)?;
     let n = u32::try_from(advertised.len()).expect("the cohort is bounded");
     let topology = Topology::derive(n, &setup.context.faults)?;
     let members: Vec<Member> = advertised
         .into_iter()
-        .map(|(id, (advertisement, message))| Member {
+        .map(|(id, advertisement)| Member {
             key: setup.cohort[&id],
             id,
-            mask_key: message.mask_key,
+            advertised: advertisement_digest(&advertisement),
             advertisement,
         })
         .collect();
-    let leaves: Vec<Hash> =
-        members.iter().map(|member| roster_leaf(&member.id, &advertisement_digest(&member.advertisement))).collect();
-    let root = merkle::root(&leaves);
-    let graph = Graph::new(topology, context, &root);
-    Ok(State::RosterSignature { roster: Roster { members, leaves, root, graph } })
+    let tree = Tree::new(members.iter().map(|member| roster_leaf(&member.id, &member.advertised)).collect());
+    let graph = Graph::new(topology, context, &tree.root());
+    Ok(State::RosterSignature { roster: Roster { members, tree, graph } })
 }
 
 fn share_keys(
     context: &ContextDigest,
     roster: &Roster,
-    shared: &mut BTreeMap<u32, Shared>,
+    shared: &mut BTreeMap<u32, ShareKeys>,
+    pq: bool,
     from: &ParticipantId,
     bytes: &[u8],
 ) -> Result<Receipt, Rejection> {
     let step = Step::ShareKeys;
     let index = roster.index_of(from).ok_or_else(|| Rejection::NotInStep { id: from.clone(), step })?;
-    let message = ShareKeys::decode(bytes)?;
-    check_sender(context, &message.context, index, message.index)?;
-    let receipt = receipt(shared.get(&index).map(|shared| shared.bytes.as_slice()), bytes, step)?;
-    if !message.shares.iter().map(|share| share.peer).eq(roster.graph.neighbours(index)) {
+    let (message, named) = ShareKeys::decode(bytes)?;
+    check_sender(context, &named, index, message.index)?;
+    let receipt = receipt(shared.get(&index).map(ShareKeys::bytes), bytes, step)?;
+    if !message.holders().eq(roster.graph.neighbours(index)) {
         return Err(Rejection::WrongHolders);
     }
-    if !verify_message(&roster.member(index).key, bytes) {
+    if let Some(sealed) = message.sealed().find(|sealed| !sealed.has_encapsulations(index, pq)) {
+        return Err(Rejection::WrongEncapsulations { holder: sealed.holder });
+    }
+    if !message.is_signed_by(&roster.member(index).key, context) {
         return Err(Rejection::BadSignature);
     }
-    shared.insert(index, Shared { bytes: bytes.to_vec(), message });
+    shared.insert(index, message);
     Ok(receipt)
 }
 
@@ -686,7 +816,7 @@ fn sign_survivors(
     let message = ConsistencySignature::decode(bytes)?;
     check_sender(context, &message.context, index, message.index)?;
     let receipt = receipt(signatures.get(&index).map(|signature| &signature[..]), &message.signature, step)?;
-    let statement = survivors_statement(context, &roster.root, &sharing.survivors);
+    let statement = survivors_statement(context, &roster.tree.root(), &sharing.survivors);
     if !verify(&roster.member(index).key, &statement, &message.signature) {
         return Err(Rejection::BadSignature);
     }
@@ -698,7 +828,7 @@ fn reveal(
     context: &ContextDigest,
     sharing: &Sharing,
     signatures: &BTreeMap<u32, [u8; 64]>,
-    revealed: &mut BTreeMap<u32, Revealed>,
+    (revealed, open): (&mut BTreeMap<u32, Revealed>, &mut Openable),
     from: &ParticipantId,
     bytes: &[u8],
 ) -> Result<Receipt, Rejection> {
@@ -708,14 +838,15 @@ fn reveal(
     let index = index.ok_or_else(|| Rejection::NotInStep { id: from.clone(), step })?;
     let message = Unmasking::decode(bytes)?;
     check_sender(context, &message.context, index, message.index)?;
-    let receipt = receipt(revealed.get(&index).map(|revealed| revealed.bytes.as_slice()), bytes, step)?;
+    let digest: Hash = Sha256::digest(bytes).into();
+    let receipt = receipt(revealed.get(&index).map(|revealed| &revealed.digest[..]), &digest, step)?;
     if !verify_message(&roster.member(index).key, bytes) {
         return Err(Rejection::BadSignature);
     }
     let mut last = None;
     for RevealedShare { dealer, role, salted } in &message.shares {
         // Only what this holder was dealt, of the secret that is to be opened, once.
-        let dealt = sharing.shared.get(dealer).and_then(|shared| shared.for_holder(index));
+        let dealt = sharing.dealt.get(dealer).and_then(|dealt| dealt.to(index));
         let dealt = dealt.filter(|_| *role == sharing.role(*dealer) && Some(*dealer) > last);
         let dealt = dealt.ok_or(Rejection::ForeignShare { dealer: *dealer })?;
         let opened = salted.commitment(context, &roster.member(*dealer).id, from, *role);
@@ -724,6 +855,9 @@ fn reveal(
         }
         last = Some(*dealer);
     }
-    revealed.insert(index, Revealed { bytes: bytes.to_vec(), shares: message.shares });
+    if receipt == Receipt::Accepted {
+        open.note(&message.shares);
+        revealed.insert(index, Revealed { digest, shares: message.shares });
+    }
     Ok(receipt)
 }

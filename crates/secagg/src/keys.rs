@@ -1,21 +1,31 @@
 //! Secrets of one attempt and what is derived from them.
 //!
 //! Each secret is a type of its own, boxed so that moving it leaves no copy, wiped when dropped, and printed as its name
-//! only. The root and the self-mask seed are independent uniform scalars; the channel key depends on neither: from a
-//! revealed root neither a sealed share nor a self mask can be computed.
+//! only. The root and the self-mask seed are independent uniform scalars; the channel's keys and encapsulations depend on
+//! neither: from a revealed root neither a sealed share nor a self mask can be computed.
+
+mod channel;
+mod shares;
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+pub(crate) use channel::Sealed;
+pub(crate) use channel::{ChannelSecret, Edge};
+pub(crate) use shares::{PlainShares, Role, SaltedShare, ShareCommitments};
 
 use crate::canonical::{Malformed, Reader, Writer};
 use crate::context::{ContextDigest, ParticipantId};
+use crate::kem::{self, KemPublic, KemSecret, SharedSecret};
 use crate::labels;
 use crate::merkle::Hash;
 use crate::prg::{MaskKey, Sign};
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use crate::x25519::{X25519Secret, has_small_order};
 use curve25519_dalek::scalar::Scalar;
 use hkdf::Hkdf;
 use rand_core::CryptoRng;
 use sha2::{Digest as _, Sha256};
 use std::fmt;
-use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// A uniform element of the scalar field, to be shared among neighbours.
@@ -56,11 +66,25 @@ impl fmt::Debug for SecretScalar {
 pub(crate) struct Root(pub(crate) SecretScalar);
 
 impl Root {
-    /// The key for pairwise masks, HKDF-SHA256 of the root.
-    pub(crate) fn mask_secret(&self, context: &ContextDigest) -> MaskSecret {
+    /// The keys for pairwise masks, HKDF-SHA256 of the root.
+    pub(crate) fn mask_secret(&self, context: &ContextDigest, pq: bool) -> MaskSecret {
         let mut secret = Zeroizing::new([0; 32]);
         expand(&self.0.bytes()[..], context, labels::MASK_X25519, &[], &mut secret[..]);
-        MaskSecret(Box::new(StaticSecret::from(*secret)))
+        let x25519 = X25519Secret::from_bytes(&secret);
+        let kem = pq.then(|| {
+            let mut seed = Zeroizing::new([0; kem::SEED_LEN]);
+            expand(&self.0.bytes()[..], context, labels::MASK_KEM, &[], &mut seed[..]);
+            KemSecret::from_seed(&seed)
+        });
+        MaskSecret { root: self.clone(), x25519, kem }
+    }
+
+    /// The coins of the encapsulation to one neighbour.
+    fn coins(&self, context: &ContextDigest, peer: &End<'_>) -> Zeroizing<[u8; 32]> {
+        let mut coins = Zeroizing::new([0; 32]);
+        let info = [peer.id.as_str().as_bytes(), &peer.advertised[..]];
+        expand(&self.0.bytes()[..], context, labels::MASK_COINS, &info, &mut coins[..]);
+        coins
     }
 }
 
@@ -82,34 +106,142 @@ impl SelfSeed {
     }
 }
 
-/// X25519 key that pairwise masks are agreed with.
-pub(crate) struct MaskSecret(Box<StaticSecret>);
+/// An encapsulation on its way to the holder of a key.
+pub(crate) type Encapsulation = [u8; kem::ENCAPSULATION_LEN];
 
-impl MaskSecret {
-    pub(crate) fn public(&self) -> [u8; 32] {
-        PublicKey::from(&*self.0).to_bytes()
+/// What a participant advertises for one purpose: an X25519 key, and an ML-KEM-768 key where the context asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PublicKeys {
+    pub(crate) x25519: [u8; 32],
+    pub(crate) kem: Option<Box<[u8; kem::KEY_LEN]>>,
+}
+
+impl PublicKeys {
+    /// Whether a secret can be agreed on with these keys; one that does not count would cost every neighbour its attempt.
+    pub(crate) fn check(&self, pq: bool) -> Result<(), BadKeys> {
+        if has_small_order(&self.x25519) {
+            return Err(BadKeys::SmallOrder);
+        }
+        match &self.kem {
+            None if !pq => Ok(()),
+            Some(kem) if pq => KemPublic::parse(kem).map(drop).ok_or(BadKeys::NoKemKey),
+            None | Some(_) => Err(BadKeys::OtherKind),
+        }
     }
 
-    /// The mask of the pair and its sign at `own`: the one place where the sign is decided.
+    pub(crate) fn write(&self, out: &mut Writer) {
+        out.raw(&self.x25519).bytes(self.kem.as_ref().map_or(&[], |kem| &kem[..]));
+    }
+
+    pub(crate) fn read(input: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let x25519 = input.array("X25519 key")?;
+        let kem = input.bytes_or_none("ML-KEM key")?.map(|kem: &[u8; kem::KEY_LEN]| Box::new(*kem));
+        Ok(Self { x25519, kem })
+    }
+}
+
+/// Why advertised keys are of no use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadKeys {
+    /// Whatever secret it is combined with, the result is public.
+    #[error("an advertised key has a small order")]
+    SmallOrder,
+    /// FIPS 203, section 7.2.
+    #[error("an advertised ML-KEM key is not a key")]
+    NoKemKey,
+    /// The policy says whether there are ML-KEM keys.
+    #[error("advertised keys are not of the kinds that the policy asks for")]
+    OtherKind,
+}
+
+/// One end of a pair.
+#[derive(Clone, Copy)]
+pub(crate) struct End<'a> {
+    /// Place in the roster.
+    pub(crate) index: u32,
+    pub(crate) id: &'a ParticipantId,
+    /// SHA-256 of its advertisement, which holds all of its keys.
+    pub(crate) advertised: &'a Hash,
+}
+
+/// The keys that pairwise masks are agreed with; all of them follow from the root.
+pub(crate) struct MaskSecret {
+    root: Root,
+    x25519: X25519Secret,
+    kem: Option<KemSecret>,
+}
+
+impl MaskSecret {
+    pub(crate) fn public(&self) -> PublicKeys {
+        PublicKeys { x25519: self.x25519.public(), kem: self.kem.as_ref().map(|kem| Box::new(kem.public())) }
+    }
+
+    /// The encapsulation for the pair with a neighbour. The end with the lower index makes it, and could make it again;
+    /// `None` at the other end, and without ML-KEM.
+    pub(crate) fn encapsulation(
+        &self,
+        context: &ContextDigest,
+        own: &End<'_>,
+        peer: &End<'_>,
+        peer_keys: &PublicKeys,
+    ) -> Option<Encapsulation> {
+        self.kem.as_ref().filter(|_| own.index < peer.index)?;
+        self.encapsulate(context, peer, peer_keys).map(|(encapsulation, _)| encapsulation)
+    }
+
+    fn encapsulate(
+        &self,
+        context: &ContextDigest,
+        peer: &End<'_>,
+        peer_keys: &PublicKeys,
+    ) -> Option<(Encapsulation, SharedSecret)> {
+        let key = KemPublic::parse(peer_keys.kem.as_deref()?)?;
+        Some(key.encapsulate(&self.root.coins(context, peer)))
+    }
+
+    /// The mask of the pair and its sign at `own`: the one place where the sign is decided. The participant with the
+    /// lower roster index adds, the other one takes away.
     ///
-    /// The participant with the lower roster index adds, the other one takes away. `None` if the peer's key has a small
-    /// order, so that the secret would be public.
+    /// `sent` is the encapsulation that travelled, from the lower index to the higher one. The higher end needs it; at
+    /// the lower end, where it is given, it must be the one that the root makes.
+    ///
+    /// `None` if the peer's keys are of no use, or for another encapsulation than belongs there.
     pub(crate) fn pair_mask(
         &self,
         context: &ContextDigest,
-        own: (u32, &ParticipantId),
-        peer: (u32, &ParticipantId, &[u8; 32]),
+        own: &End<'_>,
+        peer: &End<'_>,
+        peer_keys: &PublicKeys,
+        sent: Option<&Encapsulation>,
     ) -> Option<(MaskKey, Sign)> {
-        let shared = self.0.diffie_hellman(&PublicKey::from(*peer.2));
-        if !shared.was_contributory() {
-            return None;
+        let mut secret = Agreement::x25519(&self.x25519, &peer_keys.x25519)?;
+        let adds = own.index < peer.index;
+        let mut encapsulation = None;
+        if let Some(kem) = &self.kem {
+            let (made, shared) = if adds {
+                self.encapsulate(context, peer, peer_keys)?
+            } else {
+                let sent = sent?;
+                (*sent, kem.decapsulate(sent))
+            };
+            if sent.is_some_and(|sent| *sent != made) {
+                return None;
+            }
+            secret.add(&shared);
+            encapsulation = Some(made);
         }
-        let own_key = self.public();
-        let ends = [(own.1, &own_key), (peer.1, peer.2)];
-        let (low, high) = if own.0 < peer.0 { (ends[0], ends[1]) } else { (ends[1], ends[0]) };
-        let info = [low.0.as_str().as_bytes(), &low.1[..], high.0.as_str().as_bytes(), &high.1[..]];
-        let key = mask_key(shared.as_bytes(), context, labels::PAIR_MASK, &info);
-        Some((key, if own.0 < peer.0 { Sign::Plus } else { Sign::Minus }))
+        let (low, high) = if adds { (own, peer) } else { (peer, own) };
+        let encapsulation = encapsulation.as_ref().map_or(&[][..], |encapsulation| &encapsulation[..]);
+        let info = [
+            low.id.as_str().as_bytes(),
+            &low.advertised[..],
+            high.id.as_str().as_bytes(),
+            &high.advertised[..],
+            encapsulation,
+        ];
+        let key = mask_key(secret.bytes(), context, labels::PAIR_MASK, &info);
+        Some((key, if adds { Sign::Plus } else { Sign::Minus }))
     }
 }
 
@@ -119,72 +251,29 @@ impl fmt::Debug for MaskSecret {
     }
 }
 
-/// X25519 key of the channels to the neighbours; independent of the root.
-#[derive(Clone)]
-pub(crate) struct ChannelSecret(Box<StaticSecret>);
-
-impl ChannelSecret {
-    pub(crate) fn random(rng: &mut impl CryptoRng) -> Self {
-        Self(Box::new(StaticSecret::random_from_rng(rng)))
-    }
-
-    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(Box::new(StaticSecret::from(bytes)))
-    }
-
-    pub(crate) fn bytes(&self) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(self.0.to_bytes())
-    }
-
-    pub(crate) fn public(&self) -> [u8; 32] {
-        PublicKey::from(&*self.0).to_bytes()
-    }
-
-    /// Seals a pair of shares to a neighbour.
-    ///
-    /// The key belongs to this attempt and direction alone and seals one message, so its nonce can be derived with it.
-    /// `None` if the peer's key has a small order.
-    pub(crate) fn seal(&self, edge: &Edge<'_>, peer_key: &[u8; 32], shares: &PlainShares) -> Option<Vec<u8>> {
-        let (key, nonce) = self.channel(edge, &self.public(), peer_key, peer_key)?;
-        let mut sealed = Zeroizing::new(Vec::with_capacity(PlainShares::SEALED_LEN));
-        shares.write(&mut sealed);
-        key.seal_in_place_append_tag(nonce, Aad::from(edge.associated_data()), &mut *sealed).ok()?;
-        Some(std::mem::take(&mut *sealed))
-    }
-
-    /// Opens what a neighbour sealed. `None` if it was sealed by somebody else, to somebody else, in another attempt, or
-    /// was changed on the way.
-    pub(crate) fn open(&self, edge: &Edge<'_>, peer_key: &[u8; 32], sealed: &[u8]) -> Option<PlainShares> {
-        let (key, nonce) = self.channel(edge, peer_key, &self.public(), peer_key)?;
-        let mut buffer = Zeroizing::new(sealed.to_vec());
-        let plain = key.open_in_place(nonce, Aad::from(edge.associated_data()), &mut buffer).ok()?;
-        PlainShares::read(plain)
-    }
-
-    fn channel(
-        &self,
-        edge: &Edge<'_>,
-        sender_key: &[u8; 32],
-        receiver_key: &[u8; 32],
-        peer_key: &[u8; 32],
-    ) -> Option<(LessSafeKey, Nonce)> {
-        let shared = self.0.diffie_hellman(&PublicKey::from(*peer_key));
-        if !shared.was_contributory() {
-            return None;
-        }
-        let info =
-            [edge.sender.as_str().as_bytes(), &sender_key[..], edge.receiver.as_str().as_bytes(), &receiver_key[..]];
-        let mut okm = Zeroizing::new([0; 44]);
-        expand(shared.as_bytes(), edge.context, labels::CHANNEL, &info, &mut okm[..]);
-        let (key, nonce) = okm.split_at(32);
-        let key = UnboundKey::new(&AES_256_GCM, key).expect("32 bytes are an AES-256 key");
-        Some((LessSafeKey::new(key), Nonce::try_assume_unique_for_key(nonce).expect("12 bytes are a nonce")))
-    }
+/// What two participants agreed on: the X25519 secret, then the ML-KEM secret. Both go into one derivation, whose info
+/// names all keys and the encapsulation: breaking one half gives nothing.
+struct Agreement {
+    secret: Zeroizing<[u8; 64]>,
+    len: usize,
 }
 
-impl fmt::Debug for ChannelSecret {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("ChannelSecret")
+impl Agreement {
+    /// `None` if the peer's key has a small order, so that the secret would be public.
+    fn x25519(own: &X25519Secret, peer: &[u8; 32]) -> Option<Self> {
+        let shared = own.agree(peer)?;
+        let mut secret = Zeroizing::new([0; 64]);
+        secret[..32].copy_from_slice(&shared[..]);
+        Some(Self { secret, len: 32 })
+    }
+
+    fn add(&mut self, shared: &SharedSecret) {
+        self.secret[32..].copy_from_slice(&shared[..]);
+        self.len = 64;
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.secret[..self.len]
     }
 }
 
@@ -192,166 +281,11 @@ impl fmt::Debug for ChannelSecret {
 #[cfg(feature = "test-util")]
 impl MaskSecret {
     pub(crate) fn dangerous_bytes(&self) -> Vec<u8> {
-        self.0.to_bytes().to_vec()
+        self.x25519.dangerous_bytes().to_vec()
     }
 
-    pub(crate) fn dangerous_shared(&self, peer_key: &[u8; 32]) -> Vec<u8> {
-        self.0.diffie_hellman(&PublicKey::from(*peer_key)).to_bytes().to_vec()
-    }
-}
-
-#[cfg(feature = "test-util")]
-impl ChannelSecret {
-    pub(crate) fn dangerous_shared(&self, peer_key: &[u8; 32]) -> Vec<u8> {
-        self.0.diffie_hellman(&PublicKey::from(*peer_key)).to_bytes().to_vec()
-    }
-}
-
-/// One direction between two neighbours, as the associated data of a sealed pair of shares names it.
-pub(crate) struct Edge<'a> {
-    pub(crate) context: &'a ContextDigest,
-    pub(crate) sender: &'a ParticipantId,
-    pub(crate) receiver: &'a ParticipantId,
-    /// SHA-256 of both advertisements, sender first: they hold all keys.
-    pub(crate) advertised: [&'a Hash; 2],
-    /// Commitments to the two shares: the receiver learns them from the sender, not from the coordinator.
-    pub(crate) commitments: &'a ShareCommitments,
-}
-
-impl Edge<'_> {
-    fn associated_data(&self) -> Vec<u8> {
-        let mut out = Writer::new();
-        out.bytes(labels::SEALED_SHARES).u16(crate::VERSION).raw(&self.context.0);
-        out.bytes(self.sender.as_str().as_bytes()).bytes(self.receiver.as_str().as_bytes());
-        out.raw(self.advertised[0]).raw(self.advertised[1]);
-        out.raw(&self.commitments.root).raw(&self.commitments.self_seed);
-        out.finish()
-    }
-}
-
-/// Which of the two secrets a share belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Role {
-    /// Of the root: revealed for dropouts.
-    Root,
-    /// Of the self-mask seed: revealed for survivors.
-    SelfSeed,
-}
-
-impl Role {
-    pub(crate) fn byte(self) -> u8 {
-        match self {
-            Self::Root => 0,
-            Self::SelfSeed => 1,
-        }
-    }
-
-    pub(crate) fn read(input: &mut Reader<'_>) -> Result<Self, Malformed> {
-        match input.u8("role")? {
-            0 => Ok(Self::Root),
-            1 => Ok(Self::SelfSeed),
-            _ => Err(Malformed::Value { field: "role" }),
-        }
-    }
-}
-
-/// A share with the salt that opens its commitment.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub(crate) struct SaltedShare {
-    pub(crate) share: SecretScalar,
-    pub(crate) salt: Box<[u8; 32]>,
-}
-
-impl SaltedShare {
-    pub(crate) fn new(share: Scalar, rng: &mut impl CryptoRng) -> Self {
-        let mut salt = Box::new([0; 32]);
-        rng.fill_bytes(&mut salt[..]);
-        Self { share: SecretScalar::new(share), salt }
-    }
-
-    /// SHA-256 of the share and its salt, bound to dealer, holder and role. A hash, not `share * G` (Feldman): a quantum
-    /// adversary would invert that one later.
-    pub(crate) fn commitment(
-        &self,
-        context: &ContextDigest,
-        dealer: &ParticipantId,
-        holder: &ParticipantId,
-        role: Role,
-    ) -> Hash {
-        let mut out = Writer::with_capacity(LABELLED_MAX);
-        out.bytes(labels::SHARE_COMMITMENT).raw(&context.0);
-        out.bytes(dealer.as_str().as_bytes()).bytes(holder.as_str().as_bytes()).u8(role.byte());
-        out.raw(&self.salt[..]).raw(&self.share.bytes()[..]);
-        Sha256::digest(Zeroizing::new(out.finish())).into()
-    }
-}
-
-/// The public commitments to the two shares that a dealer gives to one holder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ShareCommitments {
-    pub(crate) root: Hash,
-    pub(crate) self_seed: Hash,
-}
-
-impl ShareCommitments {
-    pub(crate) fn of_role(&self, role: Role) -> &Hash {
-        match role {
-            Role::Root => &self.root,
-            Role::SelfSeed => &self.self_seed,
-        }
-    }
-}
-
-/// The two shares that a dealer gives to one holder.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub(crate) struct PlainShares {
-    pub(crate) root: SaltedShare,
-    pub(crate) self_seed: SaltedShare,
-}
-
-impl PlainShares {
-    pub(crate) const LEN: usize = 4 * 32;
-    pub(crate) const SEALED_LEN: usize = Self::LEN + 16;
-
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        for salted in [&self.root, &self.self_seed] {
-            out.extend_from_slice(&salted.share.bytes()[..]);
-            out.extend_from_slice(&salted.salt[..]);
-        }
-    }
-
-    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
-        let (parts, []) = bytes.as_chunks::<32>() else { return None };
-        let [root, root_salt, seed, seed_salt] = parts else { return None };
-        let salted = |share, salt: &[u8; 32]| {
-            Some(SaltedShare { share: SecretScalar::from_bytes(share)?, salt: Box::new(*salt) })
-        };
-        Some(Self { root: salted(root, root_salt)?, self_seed: salted(seed, seed_salt)? })
-    }
-
-    pub(crate) fn commitments(
-        &self,
-        context: &ContextDigest,
-        dealer: &ParticipantId,
-        holder: &ParticipantId,
-    ) -> ShareCommitments {
-        ShareCommitments {
-            root: self.root.commitment(context, dealer, holder, Role::Root),
-            self_seed: self.self_seed.commitment(context, dealer, holder, Role::SelfSeed),
-        }
-    }
-
-    pub(crate) fn of_role(&self, role: Role) -> &SaltedShare {
-        match role {
-            Role::Root => &self.root,
-            Role::SelfSeed => &self.self_seed,
-        }
-    }
-}
-
-impl fmt::Debug for PlainShares {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("PlainShares")
+    pub(crate) fn dangerous_shared(&self, peer: &PublicKeys) -> Vec<u8> {
+        self.x25519.agree(&peer.x25519).map(|shared| shared.to_vec()).unwrap_or_default()
     }
 }
 
@@ -362,13 +296,6 @@ fn mask_key(secret: &[u8], context: &ContextDigest, label: &[u8], info: &[&[u8]]
     mask.key.copy_from_slice(&okm[..32]);
     mask.counter.copy_from_slice(&okm[32..]);
     mask
-}
-
-/// Whether an X25519 key has a small order: whatever secret it is combined with, the result is public.
-///
-/// A clamped scalar is a multiple of the cofactor and of no large prime order, so any of them tells.
-pub(crate) fn has_small_order(public: &[u8; 32]) -> bool {
-    x25519_dalek::x25519([0; 32], *public) == [0; 32]
 }
 
 /// HKDF-SHA256 (RFC 5869): the context is the salt; label and parts, each with its length, are the info.
@@ -385,6 +312,3 @@ fn expand(secret: &[u8], context: &ContextDigest, label: &[u8], parts: &[&[u8]],
 
 /// Bytes of a label with two names and a few fixed fields, at most.
 const LABELLED_MAX: usize = 512;
-
-#[cfg(test)]
-mod tests;

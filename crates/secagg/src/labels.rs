@@ -3,7 +3,7 @@
 
 macro_rules! labels {
     ($($(#[$doc:meta])* $name:ident = $purpose:literal;)*) => {
-        $($(#[$doc])* pub(crate) const $name: &[u8] = concat!("sordino/secagg/v1/", $purpose).as_bytes();)*
+        $($(#[$doc])* pub(crate) const $name: &[u8] = concat!("sordino/secagg/v2/", $purpose).as_bytes();)*
 
         #[cfg(test)]
         pub(crate) const ALL: &[&[u8]] = &[$($name,)*];
@@ -15,6 +15,8 @@ labels! {
     CONTEXT = "context";
     /// Signature of a message; the message's own version and type follow.
     MESSAGE_SIGNATURE = "message signature";
+    /// A dealer's signature of everything that it sealed.
+    SHARES_SIGNATURE = "shares signature";
     /// The registrar's signature of a roster.
     ROSTER_SIGNATURE = "roster signature";
     /// A survivor's signature of the survivor set.
@@ -23,6 +25,10 @@ labels! {
     GRAPH_SEED = "graph seed";
     /// Root to the X25519 key of the masks.
     MASK_X25519 = "mask x25519 key";
+    /// Root to the seed of the ML-KEM key of the masks.
+    MASK_KEM = "mask ml-kem key";
+    /// Root to the coins of one encapsulation.
+    MASK_COINS = "mask ml-kem coins";
     /// Pair secret to the AES-CTR key and counter of a pairwise mask.
     PAIR_MASK = "pair mask";
     /// Self-mask seed to the AES-CTR key and counter of a self mask.

@@ -15,7 +15,8 @@
 //!   costs them their place. A participant can still send a masked vector of any content: bounding it takes a proof.
 //!   One that deals bad shares can spoil an attempt; it is named and left out of the next.
 //! - *Network*: assumed hostile; every message is bound to its context and signed. Confidentiality of shares rests on
-//!   X25519 and AES-256-GCM; pair secrets are not yet post-quantum (messages have room for encapsulations).
+//!   X25519 with ML-KEM-768 and AES-256-GCM, that of inputs on the same exchange and AES in counter mode: who records
+//!   an attempt has to break both halves. Signatures are Ed25519 and have to hold for as long as the attempt takes.
 //! - *Best effort*: secrets are wiped when dropped, and no branch or index depends on them in our own code; what
 //!   compilers and operating systems copy is theirs.
 //!
@@ -28,6 +29,7 @@
 mod canonical;
 mod context;
 pub mod coordinator;
+mod kem;
 mod keys;
 mod labels;
 pub mod merkle;
@@ -38,9 +40,13 @@ mod shamir;
 mod topology;
 #[cfg(test)]
 mod wycheproof;
+mod x25519;
 
 pub use canonical::Malformed;
 pub use context::{Context, ContextDigest, Faults, InvalidParticipantId, NAME_MAX, ParticipantId, Prg, VERSION};
+pub use keys::BadKeys;
+#[cfg(any(test, feature = "test-util"))]
+pub use message::recode::recode;
 pub use message::{
     CERTIFICATES_MAX, NEIGHBOURS_MAX, ROSTER_MAX, Signer, Step, SurvivorSet, advertised_certificates, roster_statement,
 };

@@ -3,30 +3,24 @@
 //! Every message begins with a u16 version and a u16 type, and names its context. A participant's message ends with its
 //! Ed25519 signature over everything before it. Lengths are checked before anything is allocated.
 
+#[cfg(any(test, feature = "test-util"))]
+pub(crate) mod recode;
+mod shares;
+mod signature;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use shares::{DeliveredShares, Delivery, SealedShares, ShareKeys};
+pub use signature::Signer;
+pub(crate) use signature::{Claim, claim, verify, verify_all, verify_message};
+
 use crate::canonical::{Malformed, Reader, Writer};
 use crate::context::{ContextDigest, ParticipantId, VERSION};
-use crate::keys::{PlainShares, Role, SaltedShare, SecretScalar, ShareCommitments};
+use crate::keys::{PublicKeys, Role, SaltedShare, SecretScalar};
 use crate::labels;
 use crate::merkle::{self, Hash};
-use ed25519_dalek::VerifyingKey;
 use sha2::{Digest as _, Sha256};
-
-/// A certificate key that signs; Ed25519 (RFC 8032).
-pub trait Signer {
-    /// The signature of `message`.
-    fn sign(&self, message: &[u8]) -> [u8; 64];
-}
-
-impl Signer for ed25519_dalek::SigningKey {
-    fn sign(&self, message: &[u8]) -> [u8; 64] {
-        ed25519_dalek::Signer::sign(self, message).to_bytes()
-    }
-}
-
-/// Strict verification: small-order keys and non-canonical signatures are refused.
-pub(crate) fn verify(key: &VerifyingKey, message: &[u8], signature: &[u8; 64]) -> bool {
-    key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(signature)).is_ok()
-}
+use signature::Unsigned;
 
 /// The steps of an attempt, in order; names as in Bonawitz et al. 2017, Fig. 4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -130,51 +124,33 @@ fn open(bytes: &[u8], kind: u16) -> Result<(Reader<'_>, ContextDigest), Malforme
     Ok((input, context))
 }
 
-/// A participant's message before its signature.
-struct Unsigned(Vec<u8>);
-
-impl Unsigned {
-    fn sign(mut self, signer: &impl Signer) -> Vec<u8> {
-        let signature = signer.sign(&signed_bytes(&self.0));
-        self.0.extend_from_slice(&signature);
-        self.0
-    }
-}
-
-fn signed_bytes(message: &[u8]) -> Vec<u8> {
-    [labels::MESSAGE_SIGNATURE, message].concat()
-}
-
-/// Whether a participant's message, which ends with its signature, was signed by `key`.
-pub(crate) fn verify_message(key: &VerifyingKey, bytes: &[u8]) -> bool {
-    bytes.split_last_chunk().is_some_and(|(message, signature)| verify(key, &signed_bytes(message), signature))
-}
-
 /// Step 0, participant: fresh keys, signed with the certificate key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AdvertiseKeys {
     pub(crate) context: ContextDigest,
     pub(crate) id: ParticipantId,
-    pub(crate) channel_key: [u8; 32],
-    pub(crate) mask_key: [u8; 32],
+    pub(crate) channel: PublicKeys,
+    pub(crate) mask: PublicKeys,
     /// The certificate chain, leaf first, as the deployment encodes it; opaque here.
     pub(crate) certificates: Vec<u8>,
 }
 
 /// Bytes of a certificate chain, at most.
 pub const CERTIFICATES_MAX: usize = 16 * 1024;
-/// Room for a post-quantum key or ciphertext, which this version leaves empty.
-const KEM_MAX: usize = 0;
 /// Participants in a roster, at most.
 pub const ROSTER_MAX: usize = 100_000;
 /// Neighbours of a participant, at most.
 pub const NEIGHBOURS_MAX: usize = 4_096;
-const ADVERTISEMENT_MAX: usize = CERTIFICATES_MAX + 1_024;
+const ADVERTISEMENT_MAX: usize = CERTIFICATES_MAX + 4 * 1_024;
+const ROSTER_PATH_MAX: usize = merkle::path_max(ROSTER_MAX);
+const SHARES_PATH_MAX: usize = merkle::path_max(NEIGHBOURS_MAX);
 
 impl AdvertiseKeys {
     pub(crate) fn encode(&self, signer: &impl Signer) -> Vec<u8> {
         let mut out = begin(kind::ADVERTISE_KEYS, &self.context);
-        out.bytes(self.id.as_str().as_bytes()).raw(&self.channel_key).raw(&self.mask_key).bytes(&[]);
+        out.bytes(self.id.as_str().as_bytes());
+        self.channel.write(&mut out);
+        self.mask.write(&mut out);
         out.bytes(&self.certificates);
         Unsigned(out.finish()).sign(signer)
     }
@@ -184,13 +160,12 @@ impl AdvertiseKeys {
         let name = std::str::from_utf8(input.bytes(ParticipantId::MAX_LEN, "participant")?);
         let id = name.ok().and_then(|name| ParticipantId::new(name).ok());
         let id = id.ok_or(Malformed::Value { field: "participant" })?;
-        let channel_key = input.array("channel key")?;
-        let mask_key = input.array("mask key")?;
-        input.bytes(KEM_MAX, "encapsulation key")?;
+        let channel = PublicKeys::read(&mut input)?;
+        let mask = PublicKeys::read(&mut input)?;
         let certificates = input.bytes(CERTIFICATES_MAX, "certificates")?.to_vec();
         input.raw(64, "signature")?;
         input.finish()?;
-        Ok(Self { context, id, channel_key, mask_key, certificates })
+        Ok(Self { context, id, channel, mask, certificates })
     }
 }
 
@@ -225,27 +200,53 @@ pub fn roster_statement(context: &ContextDigest, n: u32, root: &Hash) -> Vec<u8>
     out.finish()
 }
 
-/// Step 1, coordinator: the roster, and the neighbours' advertisements.
+fn write_path(out: &mut Writer, path: &[Hash]) {
+    out.count(path.len());
+    for hash in path {
+        out.raw(hash);
+    }
+}
+
+fn read_path(input: &mut Reader<'_>, max: usize) -> Result<Vec<Hash>, Malformed> {
+    let count = input.count(max, 32, "inclusion proof")?;
+    (0..count).map(|_| input.hash("inclusion proof")).collect()
+}
+
+/// Step 1, coordinator: the roster's root, the receiver's place in it, and the neighbours' advertisements with theirs.
+/// A participant can check its part of the roster without seeing everybody.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RosterAnnouncement {
     pub(crate) context: ContextDigest,
     /// The receiver's place in the roster.
     pub(crate) index: u32,
-    pub(crate) leaves: Vec<Hash>,
+    /// Participants in the roster.
+    pub(crate) n: u32,
+    pub(crate) root: Hash,
+    /// From the receiver's leaf to the root.
+    pub(crate) path: Vec<Hash>,
     pub(crate) registrar_signature: [u8; 64],
-    pub(crate) neighbours: Vec<(u32, Vec<u8>)>,
+    /// Ascending by index.
+    pub(crate) neighbours: Vec<AnnouncedNeighbour>,
+}
+
+/// A neighbour as the coordinator shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AnnouncedNeighbour {
+    pub(crate) index: u32,
+    pub(crate) advertisement: Vec<u8>,
+    /// From its leaf to the root.
+    pub(crate) path: Vec<Hash>,
 }
 
 impl RosterAnnouncement {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = begin(kind::ROSTER, &self.context);
-        out.u32(self.index).count(self.leaves.len());
-        for leaf in &self.leaves {
-            out.raw(leaf);
-        }
+        out.u32(self.index).u32(self.n).raw(&self.root);
+        write_path(&mut out, &self.path);
         out.raw(&self.registrar_signature).count(self.neighbours.len());
-        for (index, advertisement) in &self.neighbours {
+        for AnnouncedNeighbour { index, advertisement, path } in &self.neighbours {
             out.u32(*index).bytes(advertisement);
+            write_path(&mut out, path);
         }
         out.finish()
     }
@@ -253,99 +254,23 @@ impl RosterAnnouncement {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let (mut input, context) = open(bytes, kind::ROSTER)?;
         let index = input.u32("index")?;
-        let count = input.count(ROSTER_MAX, 32, "roster")?;
-        let leaves = (0..count).map(|_| input.hash("roster")).collect::<Result<_, _>>()?;
+        let n = input.u32("roster size")?;
+        if n as usize > ROSTER_MAX {
+            return Err(Malformed::TooLong { field: "roster size", len: n as usize, max: ROSTER_MAX });
+        }
+        let root = input.hash("roster")?;
+        let path = read_path(&mut input, ROSTER_PATH_MAX)?;
         let registrar_signature = input.array("registrar's signature")?;
-        let count = input.count(NEIGHBOURS_MAX, 8, "neighbours")?;
+        let count = input.count(NEIGHBOURS_MAX, 12, "neighbours")?;
         let neighbours = (0..count)
-            .map(|_| Ok((input.u32("neighbour")?, input.bytes(ADVERTISEMENT_MAX, "advertisement")?.to_vec())))
+            .map(|_| {
+                let index = input.u32("neighbour")?;
+                let advertisement = input.bytes(ADVERTISEMENT_MAX, "advertisement")?.to_vec();
+                Ok(AnnouncedNeighbour { index, advertisement, path: read_path(&mut input, ROSTER_PATH_MAX)? })
+            })
             .collect::<Result<_, _>>()?;
         input.finish()?;
-        Ok(Self { context, index, leaves, registrar_signature, neighbours })
-    }
-}
-
-/// A pair of shares on its way from a dealer to a holder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SealedShares {
-    /// Whose shares they are, or whom they are for, seen from the one who holds this.
-    pub(crate) peer: u32,
-    pub(crate) commitments: ShareCommitments,
-    pub(crate) sealed: Vec<u8>,
-}
-
-impl SealedShares {
-    const LEN: usize = 4 + 32 + 32 + 4 + 4 + PlainShares::SEALED_LEN;
-
-    fn write(&self, out: &mut Writer) {
-        out.u32(self.peer).raw(&self.commitments.root).raw(&self.commitments.self_seed).bytes(&[]).bytes(&self.sealed);
-    }
-
-    fn read(input: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let peer = input.u32("peer")?;
-        let commitments =
-            ShareCommitments { root: input.hash("root commitment")?, self_seed: input.hash("self-seed commitment")? };
-        input.bytes(KEM_MAX, "encapsulation")?;
-        let sealed = input.bytes(PlainShares::SEALED_LEN, "sealed shares")?.to_vec();
-        if sealed.len() != PlainShares::SEALED_LEN {
-            return Err(Malformed::Value { field: "sealed shares" });
-        }
-        Ok(Self { peer, commitments, sealed })
-    }
-}
-
-/// Step 1, participant: a sealed pair of shares for each neighbour, with commitments.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ShareKeys {
-    pub(crate) context: ContextDigest,
-    pub(crate) index: u32,
-    pub(crate) self_seed_commitment: Hash,
-    /// Ascending by holder.
-    pub(crate) shares: Vec<SealedShares>,
-}
-
-impl ShareKeys {
-    pub(crate) fn encode(&self, signer: &impl Signer) -> Vec<u8> {
-        let mut out = begin(kind::SHARE_KEYS, &self.context);
-        out.u32(self.index).raw(&self.self_seed_commitment).count(self.shares.len());
-        self.shares.iter().for_each(|share| share.write(&mut out));
-        Unsigned(out.finish()).sign(signer)
-    }
-
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let (mut input, context) = open(bytes, kind::SHARE_KEYS)?;
-        let index = input.u32("index")?;
-        let self_seed_commitment = input.hash("self-mask seed commitment")?;
-        let count = input.count(NEIGHBOURS_MAX, SealedShares::LEN, "shares")?;
-        let shares = (0..count).map(|_| SealedShares::read(&mut input)).collect::<Result<_, _>>()?;
-        input.raw(64, "signature")?;
-        input.finish()?;
-        Ok(Self { context, index, self_seed_commitment, shares })
-    }
-}
-
-/// Step 2, coordinator: what the neighbours sealed for the receiver.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct DeliveredShares {
-    pub(crate) context: ContextDigest,
-    /// Ascending by dealer.
-    pub(crate) shares: Vec<SealedShares>,
-}
-
-impl DeliveredShares {
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = begin(kind::DELIVERED_SHARES, &self.context);
-        out.count(self.shares.len());
-        self.shares.iter().for_each(|share| share.write(&mut out));
-        out.finish()
-    }
-
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let (mut input, context) = open(bytes, kind::DELIVERED_SHARES)?;
-        let count = input.count(NEIGHBOURS_MAX, SealedShares::LEN, "shares")?;
-        let shares = (0..count).map(|_| SealedShares::read(&mut input)).collect::<Result<_, _>>()?;
-        input.finish()?;
-        Ok(Self { context, shares })
+        Ok(Self { context, index, n, root, path, registrar_signature, neighbours })
     }
 }
 
@@ -591,6 +516,3 @@ impl Unmasking {
         Ok(Self { context, index, shares })
     }
 }
-
-#[cfg(test)]
-mod tests;

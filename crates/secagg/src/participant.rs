@@ -13,34 +13,37 @@
 
 #[cfg(feature = "test-util")]
 mod dangerous;
+mod exposure;
 mod stored;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod vectors;
 
+pub use exposure::Exposure;
 pub use stored::{RestoreError, Stored};
 
 use crate::canonical::Malformed;
 use crate::context::{Context, ContextDigest, ParticipantId};
 use crate::keys::{
-    ChannelSecret, Edge, MaskSecret, PlainShares, Role, Root, SaltedShare, SecretScalar, SelfSeed, has_small_order,
+    ChannelSecret, Edge, Encapsulation, End, MaskSecret, PlainShares, PublicKeys, Role, Root, SaltedShare,
+    SecretScalar, SelfSeed,
 };
 use crate::merkle::{self, Hash};
 use crate::message::{
-    AdvertiseKeys, CERTIFICATES_MAX, ConsistencySignature, DeliveredShares, MaskedInput, RevealedShare,
-    RosterAnnouncement, SealedShares, ShareKeys, SignatureList, Signer, Step, SurvivorList, SurvivorSet, Unmasking,
-    advertisement_digest, dealers_digest, roster_leaf, roster_statement, survivors_statement, verify, verify_message,
+    AdvertiseKeys, AnnouncedNeighbour, CERTIFICATES_MAX, Claim, ConsistencySignature, DeliveredShares, Delivery,
+    MaskedInput, RevealedShare, RosterAnnouncement, SealedShares, ShareKeys, SignatureList, Signer, Step, SurvivorList,
+    SurvivorSet, Unmasking, advertisement_digest, claim, dealers_digest, roster_leaf, roster_statement,
+    survivors_statement, verify, verify_all,
 };
 use crate::prg::{self, MaskKey, Sign};
 use crate::shamir::Polynomial;
 use crate::topology::{Graph, NoTopology, Topology};
 use ed25519_dalek::VerifyingKey;
 use rand_core::CryptoRng;
-use sha2::{Digest as _, Sha256};
 use sordino_codec::{RingVector, pack};
 use std::collections::BTreeMap;
-use zeroize::Zeroize;
+use std::num::NonZeroUsize;
 
 /// Whom a participant believes: its own trust anchors, never the coordinator's word.
 pub trait Trust {
@@ -88,6 +91,17 @@ pub enum Refusal {
         /// Ring that belongs there.
         expected_bits: u8,
     },
+    /// As many sums over this model as this participant's own limit allows were opened with its help.
+    #[error(
+        "this participant has helped to open {sums} sums over this model, its own limit is {max}: sums of cohorts that \
+         differ in one participant tell that one's input"
+    )]
+    TooManySums {
+        /// Sums.
+        sums: u32,
+        /// The limit.
+        max: u32,
+    },
     /// Fewer participants than a sum may hold.
     #[error("the roster has {n} participants, the policy asks for at least {min}")]
     RosterTooSmall {
@@ -121,6 +135,14 @@ pub enum Refusal {
         id: String,
         /// What is wrong.
         why: String,
+    },
+    /// Shares that their dealer did not sign for this participant: the coordinator changed or exchanged them.
+    #[error(
+        "the coordinator delivers shares in the name of participant {dealer} that this one did not sign as they are"
+    )]
+    AlteredShares {
+        /// Its place in the roster.
+        dealer: u32,
     },
     /// Shares of somebody who is no neighbour, or twice of one.
     #[error("the coordinator delivers shares of participant {dealer}, who is no neighbour or was delivered before")]
@@ -199,6 +221,10 @@ struct Session {
 }
 
 impl Session {
+    fn mask_secret(&self, root: &Root) -> MaskSecret {
+        root.mask_secret(&self.digest, self.context.pq)
+    }
+
     fn check_context(&self, step: Step, got: &ContextDigest) -> Result<(), Refusal> {
         if *got == self.digest { Ok(()) } else { Err(Refusal::WrongContext { step }) }
     }
@@ -213,9 +239,15 @@ fn malformed(step: Step) -> impl FnOnce(Malformed) -> Refusal {
 struct Neighbour {
     id: ParticipantId,
     key: VerifyingKey,
-    channel_key: [u8; 32],
-    mask_key: [u8; 32],
+    /// SHA-256 of its advertisement.
     advertised: Hash,
+}
+
+/// What shares and masks for a neighbour are made with; forgotten once the input is masked.
+#[derive(Clone)]
+struct PeerKeys {
+    channel: PublicKeys,
+    mask: PublicKeys,
 }
 
 /// This participant's place in a roster whose registrar and neighbours were checked.
@@ -227,6 +259,26 @@ struct Place {
     /// SHA-256 of this participant's own advertisement.
     advertised: Hash,
     neighbours: BTreeMap<u32, Neighbour>,
+}
+
+impl PeerKeys {
+    /// What is needed once shares are sealed: to open what comes back, and to repeat the encapsulations that were made.
+    fn after_sealing(mut self, encapsulated: bool) -> Self {
+        self.channel.kem = None;
+        self.mask.kem = self.mask.kem.filter(|_| encapsulated);
+        self
+    }
+}
+
+impl Place {
+    fn own_end<'a>(&'a self, session: &'a Session) -> End<'a> {
+        End { index: self.index, id: &session.id, advertised: &self.advertised }
+    }
+
+    fn peer_end(&self, index: u32) -> End<'_> {
+        let neighbour = &self.neighbours[&index];
+        End { index, id: &neighbour.id, advertised: &neighbour.advertised }
+    }
 }
 
 /// The input was encoded and fresh keys were advertised; the roster is awaited.
@@ -246,6 +298,7 @@ pub struct AwaitingShares {
     self_seed: SelfSeed,
     channel: ChannelSecret,
     place: Place,
+    peers: BTreeMap<u32, PeerKeys>,
     sent: Vec<u8>,
 }
 
@@ -314,12 +367,12 @@ impl AwaitingRoster {
         }
         let session = Session { digest: context.digest(), context, id: identity.id.clone() };
         let root = Root(SecretScalar::random(rng));
-        let channel = ChannelSecret::random(rng);
+        let channel = ChannelSecret::random(session.context.pq, rng);
         let sent = AdvertiseKeys {
             context: session.digest,
             id: session.id.clone(),
-            channel_key: channel.public(),
-            mask_key: root.mask_secret(&session.digest).public(),
+            channel: channel.public(),
+            mask: session.mask_secret(&root).public(),
             certificates: identity.certificates.to_vec(),
         }
         .encode(signer);
@@ -344,14 +397,16 @@ impl AwaitingRoster {
         rng: &mut impl CryptoRng,
     ) -> Result<AwaitingShares, Refusal> {
         let Self { session, input, root, channel, sent } = self;
-        let place = check_roster(&session, &sent, announcement, trust)?;
+        let (place, peers) = check_roster(&session, &sent, announcement, trust)?;
         let self_seed = SelfSeed(SecretScalar::random(rng));
 
         let t = place.topology.t;
         let of_root = Polynomial::new(root.0.scalar(), t, rng);
         let of_seed = Polynomial::new(self_seed.0.scalar(), t, rng);
-        let mut shares = Vec::with_capacity(place.neighbours.len());
-        for (&holder, neighbour) in &place.neighbours {
+        let mask_secret = session.mask_secret(&root);
+        let mut records = Vec::with_capacity(peers.len());
+        for (&holder, keys) in &peers {
+            let neighbour = &place.neighbours[&holder];
             let plain = PlainShares {
                 root: SaltedShare::new(of_root.share(holder), rng),
                 self_seed: SaltedShare::new(of_seed.share(holder), rng),
@@ -364,81 +419,111 @@ impl AwaitingRoster {
                 advertised: [&place.advertised, &neighbour.advertised],
                 commitments: &commitments,
             };
-            let sealed =
-                channel.seal(&edge, &neighbour.channel_key, &plain).ok_or_else(|| small_order(&neighbour.id))?;
-            shares.push(SealedShares { peer: holder, commitments, sealed });
+            let sealed = channel.seal(&edge, &keys.channel, &plain, rng).ok_or_else(|| unusable(&neighbour.id))?;
+            let (own, peer) = (place.own_end(&session), place.peer_end(holder));
+            let mask_encapsulation = mask_secret.encapsulation(&session.digest, &own, &peer, &keys.mask);
+            let record = SealedShares {
+                holder,
+                commitments,
+                mask_encapsulation: mask_encapsulation.as_ref(),
+                channel_encapsulation: sealed.encapsulation.as_ref(),
+                sealed: &sealed.ciphertext,
+            };
+            records.push(record.encode());
         }
-        let self_seed_commitment = self_seed.commitment(&session.digest, &session.id);
-        let sent =
-            ShareKeys { context: session.digest, index: place.index, self_seed_commitment, shares }.encode(signer);
-        Ok(AwaitingShares { session, input, root, self_seed, channel, place, sent })
+        let commitment = self_seed.commitment(&session.digest, &session.id);
+        let sent = ShareKeys::encode(&session.digest, place.index, &commitment, &records, signer);
+        let peers = peers.into_iter().map(|(index, keys)| (index, keys.after_sealing(place.index < index))).collect();
+        Ok(AwaitingShares { session, input, root, self_seed, channel, place, peers, sent })
     }
 }
 
-fn small_order(id: &ParticipantId) -> Refusal {
-    Refusal::BadNeighbour { id: id.to_string(), why: "an advertised key has a small order".into() }
+/// Keys were checked when they were advertised.
+fn unusable(id: &ParticipantId) -> Refusal {
+    Refusal::BadNeighbour { id: id.to_string(), why: "its advertised keys are of no use".into() }
 }
 
-fn check_roster(session: &Session, own: &[u8], announcement: &[u8], trust: &impl Trust) -> Result<Place, Refusal> {
+fn check_roster(
+    session: &Session,
+    own: &[u8],
+    announcement: &[u8],
+    trust: &impl Trust,
+) -> Result<(Place, BTreeMap<u32, PeerKeys>), Refusal> {
     let step = Step::ShareKeys;
     let roster = RosterAnnouncement::decode(announcement).map_err(malformed(step))?;
     session.check_context(step, &roster.context)?;
-    // At most ROSTER_MAX, which the decoder has checked.
-    let n = u32::try_from(roster.leaves.len()).expect("the decoder bounds the roster");
+    let RosterAnnouncement { index, n, root: roster_root, path, registrar_signature, neighbours, .. } = roster;
     let min = session.context.min_survivors;
     if n < min {
         return Err(Refusal::RosterTooSmall { n, min });
     }
-    let index = roster.index;
     let advertised = advertisement_digest(own);
-    if roster.leaves.get(index as usize) != Some(&roster_leaf(&session.id, &advertised)) {
+    let stands = |leaf: &Hash, index: u32, path: &[Hash]| {
+        merkle::root_of_path(leaf, index as usize, n as usize, path) == Some(roster_root)
+    };
+    if !stands(&roster_leaf(&session.id, &advertised), index, &path) {
         return Err(Refusal::NotInRoster { index });
     }
-    let roster_root = merkle::root(&roster.leaves);
-    let statement = roster_statement(&session.digest, n, &roster_root);
-    if !verify(trust.registrar(), &statement, &roster.registrar_signature) {
+    if !verify(trust.registrar(), &roster_statement(&session.digest, n, &roster_root), &registrar_signature) {
         return Err(Refusal::RosterSignature { n });
     }
     let topology = Topology::derive(n, &session.context.faults)?;
     let graph = Graph::new(topology, &session.digest, &roster_root);
-    if !roster.neighbours.iter().map(|(index, _)| *index).eq(graph.neighbours(index)) {
+    if !neighbours.iter().map(|neighbour| neighbour.index).eq(graph.neighbours(index)) {
         return Err(Refusal::WrongNeighbours);
     }
-    let neighbours = roster
-        .neighbours
-        .iter()
-        .map(|(index, bytes)| Ok((*index, check_neighbour(session, &roster.leaves, *index, bytes, trust)?)))
-        .collect::<Result<BTreeMap<_, _>, Refusal>>()?;
-    Ok(Place { index, topology, roster_root, advertised, neighbours })
+    let mut place = Place { index, topology, roster_root, advertised, neighbours: BTreeMap::new() };
+    let mut peers = BTreeMap::new();
+    for AnnouncedNeighbour { index, advertisement, path } in &neighbours {
+        let stands = |leaf: &Hash| stands(leaf, *index, path);
+        let (neighbour, keys) = check_neighbour(session, *index, advertisement, stands, trust)?;
+        place.neighbours.insert(*index, neighbour);
+        peers.insert(*index, keys);
+    }
+    check_advertisements(&place, &neighbours)?;
+    Ok((place, peers))
 }
 
+/// All but the signature of the advertisement.
 fn check_neighbour(
     session: &Session,
-    leaves: &[Hash],
     index: u32,
     bytes: &[u8],
+    stands: impl Fn(&Hash) -> bool,
     trust: &impl Trust,
-) -> Result<Neighbour, Refusal> {
+) -> Result<(Neighbour, PeerKeys), Refusal> {
     let refuse = |id: String, why: &str| Refusal::BadNeighbour { id, why: why.to_owned() };
     let decoded =
         AdvertiseKeys::decode(bytes).map_err(|error| refuse(format!("at place {index}"), &error.to_string()))?;
     let name = decoded.id.to_string();
     let advertised = advertisement_digest(bytes);
-    if leaves.get(index as usize) != Some(&roster_leaf(&decoded.id, &advertised)) {
+    if !stands(&roster_leaf(&decoded.id, &advertised)) {
         return Err(refuse(name, "its advertised keys are not those in the roster"));
     }
     if decoded.context != session.digest {
         return Err(refuse(name, "it advertised for another context: it may have been given another model"));
     }
     let key = trust.participant(&decoded.id, &decoded.certificates).map_err(|why| refuse(name.clone(), &why))?;
-    if !verify_message(&key, bytes) {
-        return Err(refuse(name, "its certificate's key did not sign the advertised keys"));
+    let AdvertiseKeys { id, channel, mask, .. } = decoded;
+    for keys in [&channel, &mask] {
+        keys.check(session.context.pq).map_err(|why| refuse(name.clone(), &why.to_string()))?;
     }
-    let AdvertiseKeys { id, channel_key, mask_key, .. } = decoded;
-    if has_small_order(&channel_key) || has_small_order(&mask_key) {
-        return Err(small_order(&id));
+    Ok((Neighbour { id, key, advertised }, PeerKeys { channel, mask }))
+}
+
+/// That every neighbour's certificate key signed what it is said to have advertised.
+fn check_advertisements(place: &Place, announced: &[AnnouncedNeighbour]) -> Result<(), Refusal> {
+    let neighbours = announced.iter().map(|neighbour| (&place.neighbours[&neighbour.index], neighbour));
+    let refuse = |neighbour: &Neighbour| Refusal::BadNeighbour {
+        id: neighbour.id.to_string(),
+        why: "its certificate's key did not sign the advertised keys".into(),
+    };
+    let mut claims = Vec::with_capacity(announced.len());
+    for (neighbour, announced) in neighbours.clone() {
+        claims.push(claim(&neighbour.key, &announced.advertisement).ok_or_else(|| refuse(neighbour))?);
     }
-    Ok(Neighbour { id, key, channel_key, mask_key, advertised })
+    let neighbours: Vec<_> = neighbours.collect();
+    verify_all(&claims).map_err(|at| refuse(neighbours[at].0))
 }
 
 impl AwaitingShares {
@@ -450,40 +535,57 @@ impl AwaitingShares {
 
     /// Opens the neighbours' shares and masks the input with the self mask and one mask for each of them.
     ///
-    /// A neighbour whose shares do not open or do not match its commitments is masked with all the same, and nothing of
-    /// it will be revealed: a bad dealer, or a coordinator that garbles shares, gains nothing and costs one share.
+    /// A neighbour that signed shares which do not open or do not match its commitments is masked with all the same, and
+    /// nothing of it will be revealed: a bad dealer gains nothing and costs one share. A coordinator that changes what
+    /// was signed is refused.
     ///
     /// The upload has to be durable, together with the new state, before its first byte leaves.
     ///
     /// # Errors
-    /// [`Refusal`]: foreign shares, or fewer neighbours with valid shares than the threshold.
+    /// [`Refusal`]: altered or foreign shares, or of fewer neighbours than the threshold.
     pub fn mask_input(
         self,
         delivered: &[u8],
         signer: &impl Signer,
     ) -> Result<(AwaitingSurvivors, MaskedUpload), Refusal> {
+        self.mask_input_on(NonZeroUsize::MIN, delivered, signer)
+    }
+
+    /// As [`Self::mask_input`], on so many threads; their number does not change the bits.
+    ///
+    /// # Errors
+    /// [`Refusal`], the same.
+    pub fn mask_input_on(
+        self,
+        threads: NonZeroUsize,
+        delivered: &[u8],
+        signer: &impl Signer,
+    ) -> Result<(AwaitingSurvivors, MaskedUpload), Refusal> {
         let step = Step::MaskedInput;
-        let Self { session, mut input, root, self_seed, channel, place, .. } = self;
+        let Self { session, mut input, root, self_seed, channel, place, peers, .. } = self;
         let delivered = DeliveredShares::decode(delivered).map_err(malformed(step))?;
         session.check_context(step, &delivered.context)?;
-        let held = open_shares(&session, &place, &channel, &delivered)?;
-        let valid = held.values().flatten().count();
-        if valid < place.topology.t as usize {
-            let answering = u32::try_from(valid).expect("no more than neighbours");
+        let records = check_deliveries(&session, &place, &delivered)?;
+        // What hides the input are the masks, and each of these dealers has one with us, whether its shares open or not:
+        // refusing for shares that do not would let a few bad dealers end the attempt before anybody can blame them.
+        if records.len() < place.topology.t as usize {
+            let answering = u32::try_from(records.len()).expect("no more than neighbours");
             return Err(Refusal::TooFewNeighbours { step, answering, threshold: place.topology.t });
         }
+        let held = open_shares(&session, &place, &peers, &channel, &records);
 
         let dealers: Vec<u32> = held.keys().copied().collect();
-        let masks = own_masks(&session, &place, &root.mask_secret(&session.digest), &self_seed, &dealers)?;
-        prg::apply(session.context.prg, &masks, &mut input);
+        let masks = own_masks(&session, &place, &peers, &session.mask_secret(&root), &self_seed, &records)?;
+        prg::apply(session.context.prg, &masks, &mut input, threads);
         let packed = pack(&input);
-        input.zeroize();
+        // Wipes it.
+        drop(input);
         let header = MaskedInput {
             context: session.digest,
             index: place.index,
             dealers: dealers_digest(&session.digest, &dealers),
             len: packed.len() as u64,
-            digest: Sha256::digest(&packed).into(),
+            digest: payload_digest(&packed),
         }
         .encode(signer);
         let sent = header.clone();
@@ -491,47 +593,81 @@ impl AwaitingShares {
     }
 }
 
+/// SHA-256 by the library that is fastest over many bytes.
+fn payload_digest(packed: &[u8]) -> Hash {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, packed);
+    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+/// The pairs that were delivered, by dealer: each of a neighbour, once, and as that one signed it for this participant.
+fn check_deliveries<'a>(
+    session: &Session,
+    place: &Place,
+    delivered: &DeliveredShares<'a>,
+) -> Result<BTreeMap<u32, SealedShares<'a>>, Refusal> {
+    let mut records = BTreeMap::new();
+    let mut claims: Vec<Claim<'_>> = Vec::with_capacity(delivered.deliveries.len());
+    let mut last = None;
+    for delivery in &delivered.deliveries {
+        let Delivery { dealer, record, .. } = delivery;
+        let altered = Refusal::AlteredShares { dealer: *dealer };
+        let neighbour = place.neighbours.get(dealer).filter(|_| Some(*dealer) > last);
+        let neighbour = neighbour.ok_or(Refusal::ForeignShares { dealer: *dealer })?;
+        last = Some(*dealer);
+        let record = SealedShares::decode(record)
+            .ok()
+            .filter(|record| record.holder == place.index && record.has_encapsulations(*dealer, session.context.pq));
+        let claim = delivery.claim(&session.digest, place.topology.k, &neighbour.key);
+        let (Some(record), Some(claim)) = (record, claim) else { return Err(altered) };
+        records.insert(*dealer, record);
+        claims.push(claim);
+    }
+    verify_all(&claims).map_err(|at| Refusal::AlteredShares { dealer: delivered.deliveries[at].dealer })?;
+    Ok(records)
+}
+
+/// The shares that open and match their commitments; `None` for the others, of whose dealers nothing will be revealed.
 fn open_shares(
     session: &Session,
     place: &Place,
+    peers: &BTreeMap<u32, PeerKeys>,
     channel: &ChannelSecret,
-    delivered: &DeliveredShares,
-) -> Result<BTreeMap<u32, Option<PlainShares>>, Refusal> {
-    let mut held = BTreeMap::new();
-    let mut last = None;
-    for SealedShares { peer, commitments, sealed } in &delivered.shares {
-        let neighbour = place.neighbours.get(peer).filter(|_| Some(*peer) > last);
-        let neighbour = neighbour.ok_or(Refusal::ForeignShares { dealer: *peer })?;
-        last = Some(*peer);
+    records: &BTreeMap<u32, SealedShares<'_>>,
+) -> BTreeMap<u32, Option<PlainShares>> {
+    let open = |(dealer, record): (&u32, &SealedShares<'_>)| {
+        let neighbour = &place.neighbours[dealer];
         let edge = Edge {
             context: &session.digest,
             sender: &neighbour.id,
             receiver: &session.id,
             advertised: [&neighbour.advertised, &place.advertised],
-            commitments,
+            commitments: &record.commitments,
         };
         let plain = channel
-            .open(&edge, &neighbour.channel_key, sealed)
-            .filter(|plain| plain.commitments(&session.digest, &neighbour.id, &session.id) == *commitments);
-        held.insert(*peer, plain);
-    }
-    Ok(held)
+            .open(&edge, &peers[dealer].channel.x25519, record.channel_encapsulation, record.sealed)
+            .filter(|plain| plain.commitments(&session.digest, &neighbour.id, &session.id) == record.commitments);
+        (*dealer, plain)
+    };
+    records.iter().map(open).collect()
 }
 
 /// The self mask, and one mask for each neighbour that shared keys, whether its shares were good or not.
 fn own_masks(
     session: &Session,
     place: &Place,
+    peers: &BTreeMap<u32, PeerKeys>,
     secret: &MaskSecret,
     self_seed: &SelfSeed,
-    dealers: &[u32],
+    records: &BTreeMap<u32, SealedShares<'_>>,
 ) -> Result<Vec<(MaskKey, Sign)>, Refusal> {
+    let own = place.own_end(session);
     let mut masks = vec![(self_seed.mask(&session.digest, &session.id), Sign::Plus)];
-    for dealer in dealers {
-        let neighbour = &place.neighbours[dealer];
+    for (&dealer, record) in records {
+        let peer = place.peer_end(dealer);
+        let sent: Option<&Encapsulation> = record.mask_encapsulation;
         let mask = secret
-            .pair_mask(&session.digest, (place.index, &session.id), (*dealer, &neighbour.id, &neighbour.mask_key))
-            .ok_or_else(|| small_order(&neighbour.id))?;
+            .pair_mask(&session.digest, &own, &peer, &peers[&dealer].mask, sent)
+            .ok_or_else(|| unusable(peer.id))?;
         masks.push(mask);
     }
     Ok(masks)
@@ -616,17 +752,17 @@ impl AwaitingSignatures {
         let list = SignatureList::decode(signatures).map_err(malformed(step))?;
         session.check_context(step, &list.context)?;
         let statement = survivors_statement(&session.digest, &place.roster_root, &survivors);
+        let mut claims = Vec::with_capacity(list.signatures.len());
         let mut last = None;
         for (signer, signature) in &list.signatures {
             let foreign = Refusal::ForeignSignature { signer: *signer };
             let neighbour =
                 place.neighbours.get(signer).filter(|_| survivors.contains(*signer) && Some(*signer) > last);
             let Some(neighbour) = neighbour else { return Err(foreign) };
-            if !verify(&neighbour.key, &statement, signature) {
-                return Err(Refusal::BadSignature { signer: *signer });
-            }
+            claims.push(Claim { key: &neighbour.key, statement: statement.clone(), signature: *signature });
             last = Some(*signer);
         }
+        verify_all(&claims).map_err(|at| Refusal::BadSignature { signer: list.signatures[at].0 })?;
         let answering = u32::try_from(list.signatures.len()).expect("the decoder bounds the list");
         let threshold = place.topology.t;
         if answering < threshold {

@@ -61,6 +61,16 @@ impl Topology {
     }
 
     fn derive_for(n: u32, corrupt: u32, dropouts: u32, security_bits: f64) -> Result<Self, NoTopology> {
+        Self::derive_with(n, corrupt, dropouts, security_bits, CORRECTNESS_BITS)
+    }
+
+    fn derive_with(
+        n: u32,
+        corrupt: u32,
+        dropouts: u32,
+        security_bits: f64,
+        correctness_bits: f64,
+    ) -> Result<Self, NoTopology> {
         let factorials = LogFactorials::new(n);
         // No participant can take more neighbours than its messages hold.
         let most = u32::try_from(NEIGHBOURS_MAX).unwrap_or(u32::MAX);
@@ -73,7 +83,7 @@ impl Topology {
                 return None;
             }
             let corrupt_neighbours = factorials.quantile(n - 1, corrupt, k, security_bits + f64::from(n).log2());
-            let silent_neighbours = factorials.quantile(n - 1, dropouts, k, CORRECTNESS_BITS + f64::from(n).log2());
+            let silent_neighbours = factorials.quantile(n - 1, dropouts, k, correctness_bits + f64::from(n).log2());
             let t = (k + corrupt_neighbours) / 2 + 1;
             (t + silent_neighbours <= k).then_some(Self { n, k, t })
         });
@@ -301,6 +311,89 @@ mod tests {
             }
             prop_assert!(graph.neighbours(n).is_empty());
         }
+    }
+
+    /// Quantiles are where drawing says they are: of 200,000 neighbourhoods, as many have more marked members than the
+    /// quantile as its probability allows for, and with one fewer it would be too many.
+    #[test]
+    fn tails_are_those_of_drawing() {
+        let (population, marked, drawn, bits) = (199u32, 40u32, 30u32, 7.0);
+        let quantile = LogFactorials::new(population).quantile(population, marked, drawn, bits);
+        let mut draws = Draws::new([5; 32]);
+        let mut members: Vec<u32> = (0..population).collect();
+        let (mut above, mut at_least) = (0u32, 0u32);
+        let rounds = 200_000u32;
+        for _ in 0..rounds {
+            let mut count = 0;
+            for place in 0..drawn {
+                let other = place + draws.below(population - place);
+                members.swap(place as usize, other as usize);
+                count += u32::from(members[place as usize] < marked);
+            }
+            above += u32::from(count > quantile);
+            at_least += u32::from(count >= quantile);
+        }
+        let allowed = f64::from(rounds) * (-bits).exp2();
+        // Five standard deviations of a count around `allowed`.
+        let noise = 5.0 * allowed.sqrt();
+        assert!(f64::from(above) <= allowed + noise, "{above} above {quantile}, {allowed} are allowed");
+        assert!(f64::from(at_least) > allowed - noise, "{at_least} at {quantile} or above: it could be smaller");
+    }
+
+    /// What k and t promise, held against graphs that are really drawn, with bits so few that a wrong formula would show:
+    /// no more graphs fail than the promise allows for, and with less of what it asks for more do.
+    #[test]
+    fn graphs_keep_what_the_tails_promise() {
+        let (n, corrupt, dropouts, bits) = (150u32, 15u32, 15u32, 5.0);
+        let topology = Topology::derive_with(n, corrupt, dropouts, bits, bits).expect("allowed");
+        assert!(!topology.is_complete(), "{topology:?}");
+        let trials = 600u32;
+        let promised = f64::from(trials) * (-bits).exp2();
+        let most = promised + 5.0 * promised.sqrt();
+        let failures = failures(topology, corrupt, dropouts, trials);
+        assert!(failures.iter().all(|&count| f64::from(count) <= most), "{failures:?} of {trials}, {topology:?}");
+        // A threshold lower than it must be lets both secrets be opened; a higher one leaves too few that answer.
+        let exposed = Topology { t: topology.k / 2 + 1, ..topology };
+        let stuck = Topology { t: topology.k - 2, ..topology };
+        let cut_off = Topology { k: 2, t: 2, ..topology };
+        for (which, topology) in [exposed, cut_off, stuck].into_iter().enumerate() {
+            let failures = self::failures(topology, corrupt, dropouts, trials);
+            assert!(f64::from(failures[which]) > most, "{failures:?} of {trials}, {topology:?}");
+        }
+    }
+
+    /// Graphs in which: somebody's two secrets can both be opened; the honest survivors are not connected; somebody keeps
+    /// fewer than t answering neighbours. The first c on the roster collude, the next d are silent: the ring is random.
+    fn failures(topology: Topology, corrupt: u32, dropouts: u32, trials: u32) -> [u32; 3] {
+        let Topology { n, k, t } = topology;
+        let mut failures = [0; 3];
+        for trial in 0..trials {
+            let mut root = [9; 32];
+            root[..4].copy_from_slice(&trial.to_le_bytes());
+            let graph = Graph::new(topology, &ContextDigest([3; 32]), &root);
+            let neighbours: Vec<Vec<u32>> = (0..n).map(|index| graph.neighbours(index)).collect();
+            let count = |of: &[u32], is: &dyn Fn(u32) -> bool| of.iter().filter(|&&other| is(other)).count();
+            let colludes = |index: u32| index < corrupt;
+            let silent = |index: u32| (corrupt..corrupt + dropouts).contains(&index);
+            let honest = |index: u32| !colludes(index) && !silent(index);
+            let exposed = neighbours.iter().any(|all| 2 * t as usize <= k as usize + count(all, &colludes));
+            let stuck = neighbours.iter().any(|all| count(all, &|other| !silent(other)) < t as usize);
+            let mut seen = vec![false; n as usize];
+            let mut queue = vec![corrupt + dropouts];
+            seen[(corrupt + dropouts) as usize] = true;
+            while let Some(index) = queue.pop() {
+                for &other in &neighbours[index as usize] {
+                    if honest(other) && !std::mem::replace(&mut seen[other as usize], true) {
+                        queue.push(other);
+                    }
+                }
+            }
+            let cut_off = (0..n).any(|index| honest(index) && !seen[index as usize]);
+            for (failed, counted) in [exposed, cut_off, stuck].into_iter().zip(&mut failures) {
+                *counted += u32::from(failed);
+            }
+        }
+        failures
     }
 
     /// The order of the ring is uniform: over 4,000 seeds, each of 6 participants stands in each place about equally

@@ -1,18 +1,19 @@
 //! Vectors of Project Wycheproof against the functions that the protocol really calls, invalid cases included.
 //! Origin and licence: `tests/vectors/wycheproof/README.md`.
 
-use crate::keys::{ChannelSecret, Edge, PlainShares, SaltedShare, has_small_order};
-use crate::message::verify;
+use crate::kem::{ENCAPSULATION_LEN, KEY_LEN, KemPublic, KemSecret};
+use crate::keys::{ChannelSecret, Edge, PlainShares, PublicKeys, SaltedShare};
+use crate::message::{Claim, verify, verify_all};
+use crate::x25519::{X25519Secret, has_small_order};
 use crate::{ContextDigest, ParticipantId};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use curve25519_dalek::scalar::Scalar;
-use ed25519_dalek::VerifyingKey;
+use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use hkdf::Hkdf;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
 use serde_json::Value;
 use sha2::Sha256;
-use x25519_dalek::{PublicKey, StaticSecret};
 
 /// Each test with its group, and the number of tests that the file says it has.
 fn tests(file: &str) -> (Vec<(Value, Value)>, usize) {
@@ -47,8 +48,10 @@ fn x25519() {
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     let name = ParticipantId::new("wycheproof").expect("a valid name");
     let context = ContextDigest([0; 32]);
-    let mut salted = || SaltedShare::new(Scalar::ONE, &mut rng);
-    let shares = PlainShares { root: salted(), self_seed: salted() };
+    let shares = PlainShares {
+        root: SaltedShare::new(Scalar::ONE, &mut rng),
+        self_seed: SaltedShare::new(Scalar::ONE, &mut rng),
+    };
     let commitments = shares.commitments(&context, &name, &name);
     let hash = [0; 32];
     let edge = Edge {
@@ -62,13 +65,18 @@ fn x25519() {
     for (_, test) in &tests {
         let id = &test["tcId"];
         let (public, private): ([u8; 32], [u8; 32]) = (array(&test["public"]), array(&test["private"]));
-        let shared = StaticSecret::from(private).diffie_hellman(&PublicKey::from(public));
-        assert_eq!(shared.as_bytes()[..], bytes(&test["shared"]), "test {id}");
+        let shared = X25519Secret::from_bytes(&private).agree(&public);
         let weak = has_flag(test, "ZeroSharedSecret");
-        assert_eq!(shared.was_contributory(), !weak, "test {id}");
+        assert_eq!(shared.is_none(), weak, "test {id}");
+        if let Some(shared) = shared {
+            assert_eq!(shared[..], bytes(&test["shared"]), "test {id}");
+        }
         assert_eq!(has_small_order(&public), weak, "test {id}");
         // What we make of it: nothing is sealed with a secret that everybody knows.
-        let sealed = ChannelSecret::from_bytes(private).seal(&edge, &public, &shares);
+        let mut bytes = [0; ChannelSecret::LEN];
+        bytes[..32].copy_from_slice(&private);
+        let peer = PublicKeys { x25519: public, kem: None };
+        let sealed = ChannelSecret::from_bytes(&bytes, false).seal(&edge, &peer, &shares, &mut rng);
         assert_eq!(sealed.is_none(), weak, "test {id}");
         refused += usize::from(weak);
     }
@@ -83,13 +91,60 @@ fn ed25519_strict() {
     for (group, test) in &tests {
         let key = VerifyingKey::from_bytes(&array(&group["publicKey"]["pk"])).expect("the keys are points");
         // A signature of another length is no field of any message.
-        let good = bytes(&test["sig"])
-            .try_into()
-            .is_ok_and(|signature: [u8; 64]| verify(&key, &bytes(&test["msg"]), &signature));
+        let Ok(signature) = <[u8; 64]>::try_from(bytes(&test["sig"])) else {
+            assert_eq!(test["result"], "invalid", "test {}", test["tcId"]);
+            continue;
+        };
+        let good = verify(&key, &bytes(&test["msg"]), &signature);
         assert_eq!(good, test["result"] == "valid", "test {}", test["tcId"]);
         valid += usize::from(good);
+        // Many at once: between good ones, a bad one is found and named.
+        let claim = || Claim { key: &key, statement: bytes(&test["msg"]), signature };
+        let own = SigningKey::from_bytes(&[7; 32]);
+        let own_key = own.verifying_key();
+        let honest =
+            || Claim { key: &own_key, statement: b"honest".to_vec(), signature: own.sign(b"honest").to_bytes() };
+        let together = verify_all(&[honest(), claim(), honest(), claim()]);
+        assert_eq!(together, if good { Ok(()) } else { Err(1) }, "test {}", test["tcId"]);
     }
     assert_eq!(valid, 88);
+}
+
+#[test]
+fn ml_kem_768() {
+    let (keys, count) = tests(include_str!("../tests/vectors/wycheproof/mlkem_768_keygen_seed_test.json"));
+    assert_eq!(keys.len(), count);
+    for (_, test) in &keys {
+        let secret = KemSecret::from_seed(&array(&test["seed"]));
+        assert_eq!(secret.public()[..], bytes(&test["ek"]), "test {}", test["tcId"]);
+    }
+    // Keys and encapsulations of another length are no field of any message.
+    let mut checked = [0, 0];
+    let (encapsulations, count) = tests(include_str!("../tests/vectors/wycheproof/mlkem_768_encaps_test.json"));
+    assert_eq!(encapsulations.len(), count);
+    for (_, test) in &encapsulations {
+        let key = <[u8; KEY_LEN]>::try_from(bytes(&test["ek"])).ok().and_then(|key| KemPublic::parse(&key));
+        assert_eq!(key.is_some(), test["result"] == "valid", "test {}", test["tcId"]);
+        if let Some(key) = key {
+            let (encapsulation, shared) = key.encapsulate(&array(&test["m"]));
+            assert_eq!(encapsulation[..], bytes(&test["c"]), "test {}", test["tcId"]);
+            assert_eq!(shared[..], bytes(&test["K"]), "test {}", test["tcId"]);
+            checked[0] += 1;
+        }
+    }
+    let (decapsulations, count) = tests(include_str!("../tests/vectors/wycheproof/mlkem_768_test.json"));
+    assert_eq!(decapsulations.len(), count);
+    for (_, test) in &decapsulations {
+        let seed = <[u8; 64]>::try_from(bytes(&test["seed"])).ok();
+        let encapsulation = <[u8; ENCAPSULATION_LEN]>::try_from(bytes(&test["c"])).ok();
+        let opened = seed.zip(encapsulation).map(|(seed, sent)| KemSecret::from_seed(&seed).decapsulate(&sent));
+        assert_eq!(opened.is_some(), test["result"] == "valid", "test {}", test["tcId"]);
+        if let Some(shared) = opened {
+            assert_eq!(shared[..], bytes(&test["K"]), "test {}", test["tcId"]);
+            checked[1] += 1;
+        }
+    }
+    assert!(checked.iter().all(|checked| *checked >= 20), "{checked:?}");
 }
 
 #[test]

@@ -71,7 +71,9 @@ fn damaged_stored_bytes() {
         world.play(step, &[0, 1, 2, 3, 4]);
         world.close().expect("everybody answered");
         let stored = world.parties[0].state().to_bytes();
-        for len in 0..stored.len() {
+        // Every byte of what is short; of the long keys of neighbours, some.
+        let stride = 1 + stored.len() / 400;
+        for len in (0..stored.len()).step_by(stride) {
             assert!(Stored::from_bytes(&stored[..len], world.context.clone()).is_err(), "{step}, {len} bytes");
         }
         let longer = [&stored[..], &[0]].concat();
@@ -79,7 +81,7 @@ fn damaged_stored_bytes() {
         assert_eq!(Stored::from_bytes(&longer, world.context.clone()).err(), Some(trailing));
         let opening = step.next().map(|next| world.opening(next, 0));
         let honest = world.parties[0].state.take();
-        for byte in 0..stored.len() {
+        for byte in (0..stored.len()).step_by(stride) {
             for flip in [0x01, 0x80, 0xff] {
                 let mut changed = stored.to_vec();
                 changed[byte] ^= flip;
@@ -103,8 +105,8 @@ fn stored_secrets_dwindle() {
     let contains = |bytes: &[u8], secret: &[u8]| bytes.windows(secret.len()).any(|window| window == secret);
     world.play(Step::AdvertiseKeys, &[0, 1, 2, 3, 4]);
     let first = world.parties[0].state().to_bytes();
-    let root = first[first.len() - 64..first.len() - 32].to_vec();
-    let channel = first[first.len() - 32..].to_vec();
+    let root = first[first.len() - 128..first.len() - 96].to_vec();
+    let channel = first[first.len() - 96..].to_vec();
     let ring = sordino_codec::RingVector::from_centered(&world.parties[0].input, world.context.bits).expect("fits");
     let input = sordino_codec::pack(&ring);
     for secret in [&root, &channel, &input] {

@@ -2,6 +2,7 @@
 
 use crate::canonical::Malformed;
 use crate::context::ParticipantId;
+use crate::keys::BadKeys;
 use crate::message::Step;
 use crate::topology::NoTopology;
 
@@ -45,12 +46,18 @@ pub enum Rejection {
         /// The step.
         step: Step,
     },
-    /// A key that makes every secret agreed with it public. Neighbours would refuse the whole roster.
-    #[error("an advertised key has a small order")]
-    SmallOrderKey,
+    /// Keys that no secret can be agreed on with. Neighbours would refuse the whole roster.
+    #[error("the advertised keys are of no use")]
+    BadKeys(#[from] BadKeys),
     /// Shares for others than the neighbours.
     #[error("the shares are not for exactly this participant's neighbours")]
     WrongHolders,
+    /// Sealed shares without the encapsulations that belong there, or with others.
+    #[error("the shares for participant {holder} do not have the encapsulations that the policy asks for")]
+    WrongEncapsulations {
+        /// Whom they are for.
+        holder: u32,
+    },
     /// Bytes that are not those of the header, or not of the right length.
     #[error("the input's header announces {announced} bytes, {expected} belong there")]
     InputLength {
@@ -103,7 +110,7 @@ pub enum Abort {
     #[error("those who advertised keys allow no safe graph")]
     NoTopology(#[from] NoTopology),
     /// Too few shares of somebody's secret: too many neighbours fell silent.
-    #[error("{available} shares of participant {dealer} were revealed, {threshold} are needed")]
+    #[error("{available} neighbours can reveal a share of participant {dealer}, {threshold} are needed")]
     TooFewShares {
         /// Whose secret it is.
         dealer: ParticipantId,

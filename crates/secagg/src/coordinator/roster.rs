@@ -1,24 +1,32 @@
 //! Who advertised keys, and the statement about them that the registrar signs.
 
 use crate::context::{ContextDigest, ParticipantId};
-use crate::merkle::{self, Hash};
-use crate::message::{AdvertiseKeys, advertisement_digest, roster_leaf, roster_statement, verify_message};
+use crate::keys::End;
+use crate::merkle::{self, Hash, Tree};
+use crate::message::{AdvertiseKeys, advertisement_digest, claim, roster_leaf, roster_statement, verify_all};
 use crate::topology::Graph;
 use ed25519_dalek::VerifyingKey;
 
 /// Those who advertised, in the order of their names, with the graph over them.
 pub(super) struct Roster {
     pub(super) members: Vec<Member>,
-    pub(super) leaves: Vec<Hash>,
-    pub(super) root: Hash,
+    pub(super) tree: Tree,
     pub(super) graph: Graph,
 }
 
 pub(super) struct Member {
     pub(super) id: ParticipantId,
     pub(super) key: VerifyingKey,
-    pub(super) mask_key: [u8; 32],
     pub(super) advertisement: Vec<u8>,
+    /// SHA-256 of it.
+    pub(super) advertised: Hash,
+}
+
+impl Member {
+    /// The keys that it advertised.
+    pub(super) fn keys(&self) -> AdvertiseKeys {
+        AdvertiseKeys::decode(&self.advertisement).expect("it was decoded when it was accepted")
+    }
 }
 
 impl Roster {
@@ -29,6 +37,11 @@ impl Roster {
 
     pub(super) fn member(&self, index: u32) -> &Member {
         &self.members[index as usize]
+    }
+
+    pub(super) fn end(&self, index: u32) -> End<'_> {
+        let member = self.member(index);
+        End { index, id: &member.id, advertised: &member.advertised }
     }
 
     pub(super) fn len(&self) -> u32 {
@@ -59,17 +72,20 @@ impl UnsignedRoster {
     /// The first member for whom this does not hold.
     pub fn statement(&self, key_of: impl Fn(&ParticipantId) -> Option<VerifyingKey>) -> Result<Vec<u8>, ParticipantId> {
         let mut leaves = Vec::with_capacity(self.members.len());
+        let mut keys = Vec::with_capacity(self.members.len());
         let mut last = None;
         for (id, advertisement) in &self.members {
             let decoded = AdvertiseKeys::decode(advertisement).ok();
             let fits = decoded.is_some_and(|decoded| decoded.id == *id && decoded.context == self.context);
-            let signed = key_of(id).is_some_and(|key| verify_message(&key, advertisement));
-            if !fits || !signed || last >= Some(id) {
-                return Err(id.clone());
-            }
+            let key = key_of(id).filter(|_| fits && last < Some(id)).ok_or_else(|| id.clone())?;
             leaves.push(roster_leaf(id, &advertisement_digest(advertisement)));
+            keys.push(key);
             last = Some(id);
         }
+        let claims: Option<Vec<_>> =
+            keys.iter().zip(&self.members).map(|(key, (_, advertisement))| claim(key, advertisement)).collect();
+        let claims = claims.expect("what was decoded ends with a signature");
+        verify_all(&claims).map_err(|at| self.members[at].0.clone())?;
         // The cohort is bounded far below 2^32.
         let n = u32::try_from(leaves.len()).unwrap_or(u32::MAX);
         Ok(roster_statement(&self.context, n, &merkle::root(&leaves)))

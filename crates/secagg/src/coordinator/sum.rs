@@ -3,7 +3,7 @@
 use super::Coordinator;
 use crate::context::{Context, ParticipantId};
 use crate::merkle::Hash;
-use sha2::{Digest as _, Sha256};
+use aws_lc_rs::digest;
 use sordino_codec::{PackError, RingVector, UnpackAdd, check_packed};
 use std::collections::BTreeSet;
 
@@ -42,18 +42,17 @@ impl Payload {
 }
 
 /// Reads the bytes of an input as they come.
-#[derive(Default)]
 pub struct PayloadHasher {
     len: u64,
     last: Option<u8>,
-    hasher: Sha256,
+    hasher: digest::Context,
 }
 
 impl PayloadHasher {
     /// Of nothing yet.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self { len: 0, last: None, hasher: digest::Context::new(&digest::SHA256) }
     }
 
     /// The next bytes.
@@ -66,7 +65,15 @@ impl PayloadHasher {
     /// There are no more.
     #[must_use]
     pub fn finish(self) -> Payload {
-        Payload { len: self.len, last: self.last, digest: self.hasher.finalize().into() }
+        let digest = self.hasher.finish();
+        let digest = digest.as_ref().try_into().expect("SHA-256 has 32 bytes");
+        Payload { len: self.len, last: self.last, digest }
+    }
+}
+
+impl Default for PayloadHasher {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -1,29 +1,68 @@
 //! From shares to secrets to masks, and off with them.
 
-use super::{Abort, Revealed, Roster, RunningSum, Sharing};
+use super::{Abort, Revealed, RunningSum, Sharing};
 use crate::context::{Context, ContextDigest, ParticipantId};
-use crate::keys::{Role, Root, SecretScalar, SelfSeed};
+use crate::keys::{MaskSecret, Role, Root, SecretScalar, SelfSeed};
+use crate::message::RevealedShare;
 use crate::prg::{self, MaskKey, Sign};
 use crate::shamir;
 use curve25519_dalek::scalar::Scalar;
 use sordino_codec::RingVector;
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 /// The shares of one dealer, by holder; a threshold of them, those of the lowest holders.
 type Shares = BTreeMap<u32, SecretScalar>;
+
+/// How many shares each dealer's secret can be opened with, counted as they come.
+pub(super) struct Openable {
+    threshold: u32,
+    available: BTreeMap<u32, u32>,
+    /// Dealers with fewer shares than the threshold.
+    lacking: usize,
+}
+
+impl Openable {
+    pub(super) fn new(sharing: &Sharing) -> Self {
+        let available: BTreeMap<u32, u32> = sharing.dealt.keys().map(|&dealer| (dealer, 0)).collect();
+        let threshold = sharing.signed.roster.graph.topology().t;
+        Self { threshold, lacking: available.len(), available }
+    }
+
+    /// Counts the shares of one holder.
+    pub(super) fn note(&mut self, shares: &[RevealedShare]) {
+        for share in shares {
+            if let Some(available) = self.available.get_mut(&share.dealer) {
+                *available += 1;
+                self.lacking -= usize::from(*available == self.threshold);
+            }
+        }
+    }
+
+    /// Whether every secret can be opened.
+    pub(super) fn is_complete(&self) -> bool {
+        self.lacking == 0
+    }
+}
 
 /// Why the secrets cannot all be opened with the shares that were revealed, if they cannot.
 ///
 /// A holder that answers and leaves a dealer out says that what it was dealt did not open. More such holders than may
 /// collude are not all lying: the dealer is to blame. Fewer may be framing it, and nobody is.
-pub(super) fn missing(context: &Context, sharing: &Sharing, revealed: &BTreeMap<u32, Revealed>) -> Option<Abort> {
+pub(super) fn missing(
+    context: &Context,
+    sharing: &Sharing,
+    revealed: &BTreeMap<u32, Revealed>,
+    open: &Openable,
+) -> Option<Abort> {
     let roster = &sharing.signed.roster;
-    let threshold = roster.graph.topology().t;
-    let mut counts: BTreeMap<u32, u32> = sharing.shared.keys().map(|&dealer| (dealer, 0)).collect();
-    for share in revealed.values().flat_map(|revealed| &revealed.shares) {
-        *counts.entry(share.dealer).or_default() += 1;
-    }
-    counts.retain(|_, available| *available < threshold);
+    let threshold = open.threshold;
+    let counts: BTreeMap<u32, u32> = open
+        .available
+        .iter()
+        .map(|(&dealer, &count)| (dealer, count))
+        .filter(|(_, count)| *count < threshold)
+        .collect();
     let (&dealer, &available) = counts.first_key_value()?;
     let id = |dealer: u32| roster.member(dealer).id.clone();
     let complaints = |&(dealer, available): &(u32, u32)| {
@@ -53,6 +92,7 @@ pub(super) fn open(
     sharing: &Sharing,
     revealed: &BTreeMap<u32, Revealed>,
     sum: RunningSum,
+    threads: NonZeroUsize,
 ) -> Result<RingVector, Abort> {
     let roster = &sharing.signed.roster;
     let (mut sum, included) = sum.into_parts().ok_or(Abort::SumMismatch)?;
@@ -64,21 +104,21 @@ pub(super) fn open(
     for (dealer, secret) in reconstruct(sharing, revealed) {
         let found = match sharing.role(dealer) {
             Role::SelfSeed => self_mask(digest, sharing, dealer, &SelfSeed(secret)).map(|mask| vec![mask]),
-            Role::Root => pair_masks(digest, sharing, dealer, &Root(secret)),
+            Role::Root => pair_masks(context, digest, sharing, dealer, &Root(secret)),
         };
         match found {
             Some(found) => masks.extend(found),
             None => culprits.push(roster.member(dealer).id.clone()),
         }
         if masks.len() >= MASKS_AT_ONCE {
-            prg::apply(context.prg, &masks, &mut sum);
+            prg::apply(context.prg, &masks, &mut sum, threads);
             masks.clear();
         }
     }
     if !culprits.is_empty() {
         return Err(Abort::BadDealers { culprits });
     }
-    prg::apply(context.prg, &masks, &mut sum);
+    prg::apply(context.prg, &masks, &mut sum, threads);
     Ok(sum)
 }
 
@@ -111,7 +151,7 @@ fn reconstruct<'a>(
 /// The self mask of a survivor, to be taken away; `None` if the seed is not the one it committed to.
 fn self_mask(digest: &ContextDigest, sharing: &Sharing, dealer: u32, seed: &SelfSeed) -> Option<(MaskKey, Sign)> {
     let id = &sharing.signed.roster.member(dealer).id;
-    let committed = sharing.shared.get(&dealer)?.message.self_seed_commitment;
+    let committed = sharing.dealt.get(&dealer)?.self_seed_commitment;
     (seed.commitment(digest, id) == committed).then(|| (seed.mask(digest, id), Sign::Minus))
 }
 
@@ -119,18 +159,26 @@ fn self_mask(digest: &ContextDigest, sharing: &Sharing, dealer: u32, seed: &Self
 ///
 /// What a neighbour put on is the opposite of what the dropout would have put on: so the dropout's own masks, with its
 /// own signs, take them away.
-fn pair_masks(digest: &ContextDigest, sharing: &Sharing, dealer: u32, root: &Root) -> Option<Vec<(MaskKey, Sign)>> {
-    let roster: &Roster = &sharing.signed.roster;
-    let own = roster.member(dealer);
-    let secret = root.mask_secret(digest);
-    if secret.public() != own.mask_key {
+fn pair_masks(
+    context: &Context,
+    digest: &ContextDigest,
+    sharing: &Sharing,
+    dealer: u32,
+    root: &Root,
+) -> Option<Vec<(MaskKey, Sign)>> {
+    let roster = &sharing.signed.roster;
+    let secret: MaskSecret = root.mask_secret(digest, context.pq);
+    if secret.public() != roster.member(dealer).keys().mask {
         return None;
     }
     let neighbours = roster.graph.neighbours(dealer).into_iter().filter(|&other| sharing.survivors.contains(other));
     neighbours
         .map(|other| {
-            let peer = roster.member(other);
-            secret.pair_mask(digest, (dealer, &own.id), (other, &peer.id, &peer.mask_key))
+            // The encapsulation travelled from the lower index: where that is the dealer, its root has to make it again.
+            let (low, high) = (dealer.min(other), dealer.max(other));
+            let sent = sharing.dealt.get(&low)?.to(high)?.mask_encapsulation.as_deref();
+            let keys = roster.member(other).keys().mask;
+            secret.pair_mask(digest, &roster.end(dealer), &roster.end(other), &keys, sent)
         })
         .collect()
 }

@@ -43,28 +43,41 @@ proptest! {
 
     /// Both ends derive one mask with opposite signs, whichever has the lower index, name or key.
     #[test]
-    fn pair_masks_cancel(seed: u64, low in 0u32..1_000, apart in 1u32..1_000, names_in_order: bool, bits in 2u8..=64) {
+    fn pair_masks_cancel(
+        seed: u64, low in 0u32..1_000, apart in 1u32..1_000, names_in_order: bool, bits in 2u8..=64, pq: bool,
+    ) {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
-        let secrets = [(); 2].map(|()| Root(SecretScalar::random(&mut rng)).mask_secret(&CONTEXT));
+        let secrets = [(); 2].map(|()| Root(SecretScalar::random(&mut rng)).mask_secret(&CONTEXT, pq));
         let names = if names_in_order { [name("participant-a"), name("participant-b")] }
             else { [name("participant-b"), name("participant-a")] };
         let indices = [low, low + apart];
-        let mask = |own: usize| {
-            let peer = 1 - own;
-            let peer_key = secrets[peer].public();
-            secrets[own]
-                .pair_mask(&CONTEXT, (indices[own], &names[own]), (indices[peer], &names[peer], &peer_key))
-                .expect("honest keys")
+        let advertised = [[1; 32], [2; 32]];
+        let end = |at: usize| End { index: indices[at], id: &names[at], advertised: &advertised[at] };
+        let sent = secrets[0].encapsulation(&CONTEXT, &end(0), &end(1), &secrets[1].public());
+        prop_assert_eq!(sent.is_some(), pq);
+        prop_assert_eq!(secrets[1].encapsulation(&CONTEXT, &end(1), &end(0), &secrets[0].public()), None);
+        let mask = |own: usize, sent: Option<&Encapsulation>| {
+            secrets[own].pair_mask(&CONTEXT, &end(own), &end(1 - own), &secrets[1 - own].public(), sent)
         };
-        let ((lower, lower_sign), (higher, higher_sign)) = (mask(0), mask(1));
+        let (lower, lower_sign) = mask(0, None).expect("honest keys");
+        prop_assert_eq!(&mask(0, sent.as_ref()).expect("what it sent").0.key, &lower.key);
+        let (higher, higher_sign) = mask(1, sent.as_ref()).expect("honest keys");
         prop_assert_eq!((lower_sign, higher_sign), (Sign::Plus, Sign::Minus));
         prop_assert_eq!(&lower.key, &higher.key);
         prop_assert_eq!(lower.counter, higher.counter);
+        if let Some(sent) = sent {
+            // Another encapsulation is not what the root makes, and opens to another secret.
+            let mut other = sent;
+            other[500] ^= 1;
+            prop_assert!(mask(0, Some(&other)).is_none());
+            prop_assert_ne!(&mask(1, Some(&other)).expect("implicit rejection").0.key, &higher.key);
+            prop_assert!(mask(1, None).is_none());
+        }
         let zeros = RingVector::zeros(100, RingBits::new(bits).expect("a ring"));
         let mut sum = zeros.clone();
-        crate::prg::apply(crate::Prg::Aes256Ctr, &[(lower, lower_sign)], &mut sum);
+        crate::prg::apply(crate::Prg::Aes256Ctr, &[(lower, lower_sign)], &mut sum, std::num::NonZeroUsize::MIN);
         prop_assert_ne!(&sum, &zeros);
-        crate::prg::apply(crate::Prg::Aes256Ctr, &[(higher, higher_sign)], &mut sum);
+        crate::prg::apply(crate::Prg::Aes256Ctr, &[(higher, higher_sign)], &mut sum, std::num::NonZeroUsize::MIN);
         prop_assert_eq!(&sum, &zeros);
     }
 
@@ -84,33 +97,41 @@ proptest! {
     }
 }
 
-/// Nothing that a mask depends on may be left out: with the context, a name or a key exchanged, it is another mask.
+/// Nothing that a mask depends on may be left out: with the context, a name, an advertisement or a half of the secret
+/// exchanged, it is another mask.
 #[test]
 fn masks_are_bound_to_context_names_and_keys() {
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     let root = Root(SecretScalar::random(&mut rng));
-    let secret = root.mask_secret(&CONTEXT);
-    let peer = Root(SecretScalar::random(&mut rng)).mask_secret(&CONTEXT).public();
-    // Same point, other bytes: X25519 ignores the high bit, the derivation does not.
-    let mut same_point = peer;
-    same_point[31] ^= 0x80;
+    let secret = root.mask_secret(&CONTEXT, true);
+    let [peer, stranger] = [(); 2].map(|()| Root(SecretScalar::random(&mut rng)).mask_secret(&CONTEXT, true).public());
     let other_context = ContextDigest([6; 32]);
     let [a, b, c] = ["participant-a", "participant-b", "participant-c"].map(name);
-    let key = |context: &ContextDigest, own: &ParticipantId, other: &ParticipantId, peer: &[u8; 32]| {
-        *secret.pair_mask(context, (0, own), (1, other, peer)).expect("an honest key").0.key
-    };
+    let [hash_a, hash_b, hash_c] = [[1; 32], [2; 32], [3; 32]];
+    let key =
+        |context: &ContextDigest, own: (&ParticipantId, &Hash), other: (&ParticipantId, &Hash), keys: &PublicKeys| {
+            let own = End { index: 0, id: own.0, advertised: own.1 };
+            let peer = End { index: 1, id: other.0, advertised: other.1 };
+            *secret.pair_mask(context, &own, &peer, keys, None).expect("honest keys").0.key
+        };
+    let (of_a, of_b) = ((&a, &hash_a), (&b, &hash_b));
+    let half = |x25519: &PublicKeys, kem: &PublicKeys| PublicKeys { x25519: x25519.x25519, kem: kem.kem.clone() };
     let masks = [
-        key(&CONTEXT, &a, &b, &peer),
-        key(&other_context, &a, &b, &peer),
-        key(&CONTEXT, &a, &c, &peer),
-        key(&CONTEXT, &c, &b, &peer),
-        key(&CONTEXT, &b, &a, &peer),
-        key(&CONTEXT, &a, &b, &same_point),
+        key(&CONTEXT, of_a, of_b, &peer),
+        key(&other_context, of_a, of_b, &peer),
+        key(&CONTEXT, of_a, (&c, &hash_b), &peer),
+        key(&CONTEXT, (&c, &hash_a), of_b, &peer),
+        key(&CONTEXT, of_a, (&b, &hash_c), &peer),
+        key(&CONTEXT, (&a, &hash_c), of_b, &peer),
+        key(&CONTEXT, of_b, of_a, &peer),
+        // One half of the secret known to somebody else is not enough.
+        key(&CONTEXT, of_a, of_b, &half(&peer, &stranger)),
+        key(&CONTEXT, of_a, of_b, &half(&stranger, &peer)),
     ];
     for (at, mask) in masks.iter().enumerate() {
         assert!(!masks[..at].contains(mask), "mask {at}");
     }
-    assert_ne!(secret.public(), root.mask_secret(&other_context).public());
+    assert_ne!(secret.public(), root.mask_secret(&other_context, true).public());
 
     let seed = SelfSeed(SecretScalar::random(&mut rng));
     assert_ne!(seed.mask(&CONTEXT, &a).key, seed.mask(&CONTEXT, &b).key);
@@ -120,24 +141,37 @@ fn masks_are_bound_to_context_names_and_keys() {
 }
 
 #[test]
-fn low_order_keys_are_refused() {
+fn keys_of_no_use_are_refused() {
     let mut rng = ChaCha20Rng::seed_from_u64(2);
-    let secret = Root(SecretScalar::random(&mut rng)).mask_secret(&CONTEXT);
-    let channel = ChannelSecret::random(&mut rng);
+    let secret = Root(SecretScalar::random(&mut rng)).mask_secret(&CONTEXT, true);
+    let channel = ChannelSecret::random(true, &mut rng);
     let shares = shares(&mut rng);
     let [a, b] = ["participant-a", "participant-b"].map(name);
     let hash = [1; 32];
     let commitments = shares.commitments(&CONTEXT, &a, &b);
     let edge =
         Edge { context: &CONTEXT, sender: &a, receiver: &b, advertised: [&hash, &hash], commitments: &commitments };
+    let (own, peer) = (End { index: 0, id: &a, advertised: &hash }, End { index: 1, id: &b, advertised: &hash });
+    let honest = channel.public();
+    assert_eq!(honest.check(true), Ok(()));
+    assert_eq!(honest.check(false), Err(BadKeys::OtherKind));
+    assert_eq!(PublicKeys { kem: None, ..honest.clone() }.check(true), Err(BadKeys::OtherKind));
+    assert_eq!(PublicKeys { kem: None, ..honest.clone() }.check(false), Ok(()));
     for low in low_order_points() {
         assert!(has_small_order(&low), "{}", hex::encode(low));
-        assert!(secret.pair_mask(&CONTEXT, (0, &a), (1, &b, &low)).is_none());
-        assert!(channel.seal(&edge, &low, &shares).is_none());
-        assert!(channel.open(&edge, &low, &[0; PlainShares::SEALED_LEN]).is_none());
+        let low = PublicKeys { x25519: low, ..honest.clone() };
+        assert_eq!(low.check(true), Err(BadKeys::SmallOrder));
+        assert!(secret.pair_mask(&CONTEXT, &own, &peer, &low, None).is_none());
+        assert!(channel.seal(&edge, &low, &shares, &mut rng).is_none());
+        let encapsulation = Some(&[0; 1_088]);
+        assert!(channel.open(&edge, &low.x25519, encapsulation, &[0; PlainShares::SEALED_LEN]).is_none());
     }
+    let no_key = PublicKeys { kem: Some(Box::new([0xff; 1_184])), ..honest.clone() };
+    assert_eq!(no_key.check(true), Err(BadKeys::NoKemKey));
+    assert!(secret.pair_mask(&CONTEXT, &own, &peer, &no_key, None).is_none());
+    assert!(channel.seal(&edge, &no_key, &shares, &mut rng).is_none());
     assert!(!has_small_order(&X25519_BASEPOINT.to_bytes()));
-    assert!(!has_small_order(&channel.public()));
+    assert!(!has_small_order(&honest.x25519));
 }
 
 /// Two neighbours with their channel keys and what one sealed to the other.
@@ -147,20 +181,26 @@ struct Channel {
     advertised: [Hash; 2],
     commitments: ShareCommitments,
     shares: PlainShares,
-    sealed: Vec<u8>,
+    sealed: Sealed,
 }
 
 impl Channel {
-    fn new() -> Self {
+    fn new(pq: bool) -> Self {
         let mut rng = ChaCha20Rng::seed_from_u64(3);
-        let ends = [(); 2].map(|()| ChannelSecret::random(&mut rng));
+        let ends = [(); 2].map(|()| ChannelSecret::random(pq, &mut rng));
         let names = ["participant-a", "participant-b", "participant-c"].map(name);
         let shares = shares(&mut rng);
         let commitments = shares.commitments(&CONTEXT, &names[0], &names[1]);
-        let mut channel = Self { ends, names, advertised: [[1; 32], [2; 32]], commitments, shares, sealed: Vec::new() };
-        channel.sealed =
-            channel.ends[0].seal(&channel.edge(), &channel.ends[1].public(), &channel.shares).expect("honest keys");
-        channel
+        let advertised = [[1; 32], [2; 32]];
+        let edge = Edge {
+            context: &CONTEXT,
+            sender: &names[0],
+            receiver: &names[1],
+            advertised: [&advertised[0], &advertised[1]],
+            commitments: &commitments,
+        };
+        let sealed = ends[0].seal(&edge, &ends[1].public(), &shares, &mut rng).expect("honest keys");
+        Self { ends, names, advertised, commitments, shares, sealed }
     }
 
     fn edge(&self) -> Edge<'_> {
@@ -173,76 +213,87 @@ impl Channel {
         }
     }
 
-    fn open(&self, edge: &Edge<'_>, sealed: &[u8]) -> bool {
-        self.ends[1].open(edge, &self.ends[0].public(), sealed).is_some()
+    fn open(&self, edge: &Edge<'_>, encapsulation: Option<&Encapsulation>, sealed: &[u8]) -> bool {
+        self.ends[1].open(edge, &self.ends[0].public().x25519, encapsulation, sealed).is_some()
     }
 }
 
 #[test]
 fn sealed_shares_open_for_their_edge_only() {
-    let channel = Channel::new();
-    let sealed = &channel.sealed;
-    assert_eq!(sealed.len(), PlainShares::SEALED_LEN);
-    let opened = channel.ends[1].open(&channel.edge(), &channel.ends[0].public(), sealed).expect("honest");
-    assert_eq!(opened.commitments(&CONTEXT, &channel.names[0], &channel.names[1]), channel.commitments);
+    for pq in [true, false] {
+        let channel = Channel::new(pq);
+        let Sealed { encapsulation, ciphertext } = &channel.sealed;
+        assert_eq!(encapsulation.is_some(), pq);
+        let encapsulation = encapsulation.as_ref();
+        let key = channel.ends[0].public().x25519;
+        let opened = channel.ends[1].open(&channel.edge(), &key, encapsulation, ciphertext).expect("honest");
+        assert_eq!(opened.commitments(&CONTEXT, &channel.names[0], &channel.names[1]), channel.commitments);
 
-    let [_, b, c] = &channel.names;
-    let [sender, receiver] = &channel.advertised;
-    let other_context = ContextDigest([6; 32]);
-    let other_root = ShareCommitments { root: [0; 32], ..channel.commitments.clone() };
-    let other_seed = ShareCommitments { self_seed: [0; 32], ..channel.commitments.clone() };
-    let edge = || channel.edge();
-    let changed = [
-        ("context", Edge { context: &other_context, ..edge() }),
-        ("sender", Edge { sender: c, ..edge() }),
-        ("receiver", Edge { receiver: c, ..edge() }),
-        ("sender's advertisement", Edge { advertised: [&[3; 32], receiver], ..edge() }),
-        ("receiver's advertisement", Edge { advertised: [sender, &[3; 32]], ..edge() }),
-        ("both advertisements", Edge { advertised: [receiver, sender], ..edge() }),
-        ("root commitment", Edge { commitments: &other_root, ..edge() }),
-        ("self-seed commitment", Edge { commitments: &other_seed, ..edge() }),
-        ("names", Edge { sender: b, receiver: &channel.names[0], ..edge() }),
-    ];
-    for (name, edge) in &changed {
-        assert!(!channel.open(edge, sealed), "{name}");
-    }
-    for byte in 0..sealed.len() {
-        let mut flipped = sealed.clone();
-        flipped[byte] ^= 1;
-        assert!(!channel.open(&channel.edge(), &flipped), "byte {byte}");
-        assert!(!channel.open(&channel.edge(), &sealed[..byte]), "{byte} bytes");
+        let [_, b, c] = &channel.names;
+        let [sender, receiver] = &channel.advertised;
+        let other_context = ContextDigest([6; 32]);
+        let other_root = ShareCommitments { root: [0; 32], ..channel.commitments };
+        let other_seed = ShareCommitments { self_seed: [0; 32], ..channel.commitments };
+        let edge = || channel.edge();
+        let changed = [
+            ("context", Edge { context: &other_context, ..edge() }),
+            ("sender", Edge { sender: c, ..edge() }),
+            ("receiver", Edge { receiver: c, ..edge() }),
+            ("sender's advertisement", Edge { advertised: [&[3; 32], receiver], ..edge() }),
+            ("receiver's advertisement", Edge { advertised: [sender, &[3; 32]], ..edge() }),
+            ("both advertisements", Edge { advertised: [receiver, sender], ..edge() }),
+            ("root commitment", Edge { commitments: &other_root, ..edge() }),
+            ("self-seed commitment", Edge { commitments: &other_seed, ..edge() }),
+            ("names", Edge { sender: b, receiver: &channel.names[0], ..edge() }),
+        ];
+        for (name, edge) in &changed {
+            assert!(!channel.open(edge, encapsulation, ciphertext), "{name}");
+        }
+        for byte in 0..ciphertext.len() {
+            let mut flipped = *ciphertext;
+            flipped[byte] ^= 1;
+            assert!(!channel.open(&channel.edge(), encapsulation, &flipped), "byte {byte}");
+            assert!(!channel.open(&channel.edge(), encapsulation, &ciphertext[..byte]), "{byte} bytes");
+        }
+        // Neither with another encapsulation, nor with one too few or too many.
+        let mut other = encapsulation.copied().unwrap_or([0; 1_088]);
+        other[7] ^= 1;
+        assert!(!channel.open(&channel.edge(), Some(&other), ciphertext));
+        assert_eq!(channel.open(&channel.edge(), None, ciphertext), !pq);
     }
 }
 
-/// The same two keys agree on one secret, and still what one sealed is not taken for what the other one did.
+/// The same two keys agree on one secret, and still what one sealed is not taken for what the other one did. Without
+/// ML-KEM, so that nothing but the direction differs.
 #[test]
 fn directions_have_keys_of_their_own() {
-    let channel = Channel::new();
+    let channel = Channel::new(false);
+    let mut rng = ChaCha20Rng::seed_from_u64(8);
     let [a, b] = &channel.ends;
-    // Reflected to its sender, which takes it for the receiver's, with the edge as it was or turned around.
-    assert!(a.open(&channel.edge(), &b.public(), &channel.sealed).is_none());
+    let key = b.public().x25519;
+    // Reflected to its sender, as if the receiver had sealed it.
     let [first, second, _] = &channel.names;
     let [sender, receiver] = &channel.advertised;
     let back = Edge { sender: second, receiver: first, advertised: [receiver, sender], ..channel.edge() };
-    assert!(a.open(&back, &b.public(), &channel.sealed).is_none());
-    let other_way = b.seal(&back, &a.public(), &channel.shares).expect("honest keys");
-    assert_ne!(other_way, channel.sealed);
-    assert!(a.open(&back, &b.public(), &other_way).is_some());
+    assert!(a.open(&back, &key, None, &channel.sealed.ciphertext).is_none());
+    let other_way = b.seal(&back, &a.public(), &channel.shares, &mut rng).expect("honest keys");
+    // The tags differ in any case; under one key the ciphertexts of the same shares would be the same.
+    assert_ne!(other_way.ciphertext[..PlainShares::LEN], channel.sealed.ciphertext[..PlainShares::LEN]);
+    assert!(a.open(&back, &key, None, &other_way.ciphertext).is_some());
 }
 
-/// Once a dropout's root is known, so are its pairwise masks. No derivation from it gives its channel key or its self
-/// mask: shares that were sealed to it stay sealed.
+/// Once a dropout's root is known, so are its pairwise masks. No derivation from it gives its channel keys, the coins
+/// that it sealed with, or its self mask: shares that were sealed to it stay sealed.
 #[test]
 fn a_revealed_root_opens_no_channel_and_no_self_mask() {
     let mut rng = ChaCha20Rng::seed_from_u64(4);
     let owner = name("participant-b");
     let root = Root(SecretScalar::random(&mut rng));
     let self_seed = SelfSeed(SecretScalar::random(&mut rng));
-    let channel = Channel::new();
     let self_mask = self_seed.mask(&CONTEXT, &owner);
 
     // Every label of ours, and none, over the root and over the mask key that derives from it.
-    let mut candidates = vec![*root.0.bytes(), root.mask_secret(&CONTEXT).0.to_bytes()];
+    let mut candidates = vec![*root.0.bytes(), *root.mask_secret(&CONTEXT, true).x25519.dangerous_bytes()];
     for secret in candidates.clone() {
         for label in labels::ALL {
             for info in [&[][..], &[owner.as_str().as_bytes()]] {
@@ -252,14 +303,27 @@ fn a_revealed_root_opens_no_channel_and_no_self_mask() {
             }
         }
     }
-    for candidate in &candidates {
-        assert_ne!(candidate, &*self_mask.key);
-        assert_ne!(ChannelSecret::from_bytes(*candidate).public(), channel.ends[1].public());
-        let opened =
-            ChannelSecret::from_bytes(*candidate).open(&channel.edge(), &channel.ends[0].public(), &channel.sealed);
-        assert!(opened.is_none());
-        if let Some(scalar) = SecretScalar::from_bytes(candidate) {
-            assert_ne!(SelfSeed(scalar).mask(&CONTEXT, &owner).key, self_mask.key);
+    for pq in [true, false] {
+        let channel = Channel::new(pq);
+        let honest = channel.ends[1].public();
+        for candidate in &candidates {
+            let mut bytes = [0; ChannelSecret::LEN];
+            for part in bytes.chunks_exact_mut(32) {
+                part.copy_from_slice(candidate);
+            }
+            let guess = ChannelSecret::from_bytes(&bytes, pq);
+            assert_ne!(guess.public().x25519, honest.x25519);
+            assert!(!pq || guess.public().kem != honest.kem);
+            let Sealed { encapsulation, ciphertext } = &channel.sealed;
+            let key = channel.ends[0].public().x25519;
+            assert!(guess.open(&channel.edge(), &key, encapsulation.as_ref(), ciphertext).is_none());
+            // As the coins of the sender: the encapsulation would show them.
+            if let (Some(kem), Some(sent)) = (&honest.kem, encapsulation) {
+                assert_ne!(KemPublic::parse(kem).expect("a key").encapsulate(candidate).0, *sent);
+            }
+            if let Some(scalar) = SecretScalar::from_bytes(candidate) {
+                assert_ne!(SelfSeed(scalar).mask(&CONTEXT, &owner).key, self_mask.key);
+            }
         }
     }
 }
@@ -295,8 +359,9 @@ fn secrets_print_their_names_only() {
     assert_eq!(format!("{:?}", root.0), "SecretScalar");
     assert_eq!(format!("{root:?}"), "Root(SecretScalar)");
     assert_eq!(format!("{:?}", SelfSeed(SecretScalar::random(&mut rng))), "SelfSeed(SecretScalar)");
-    assert_eq!(format!("{:?}", root.mask_secret(&CONTEXT)), "MaskSecret");
-    assert_eq!(format!("{:?}", ChannelSecret::random(&mut rng)), "ChannelSecret");
+    assert_eq!(format!("{:?}", root.mask_secret(&CONTEXT, true)), "MaskSecret");
+    assert_eq!(format!("{:?}", ChannelSecret::random(true, &mut rng)), "ChannelSecret");
+    assert_eq!(format!("{:?}", KemSecret::from_seed(&[1; 64])), "KemSecret");
     assert_eq!(format!("{:?}", shares(&mut rng)), "PlainShares");
 }
 
@@ -312,7 +377,8 @@ fn secrets_are_wiped() {
     wiped_on_drop::<crate::shamir::Polynomial>();
     wiped_on_drop::<RingVector>();
     // Inside of `MaskSecret` and `ChannelSecret`.
-    wiped_on_drop::<StaticSecret>();
+    wiped_on_drop::<X25519Secret>();
+    wiped_on_drop::<KemSecret>();
 
     let mut rng = ChaCha20Rng::seed_from_u64(7);
     let mut shares = shares(&mut rng);

@@ -1,4 +1,8 @@
+use super::recode::recode;
+use super::shares::shares_statement;
+use super::signature::signed_bytes;
 use super::*;
+use crate::keys::{Encapsulation, PlainShares, ShareCommitments};
 use ed25519_dalek::SigningKey;
 use proptest::prelude::*;
 
@@ -8,31 +12,43 @@ fn key() -> SigningKey {
     SigningKey::from_bytes(&[3; 32])
 }
 
-fn sealed(peer: u32) -> SealedShares {
-    let fill = u8::try_from(peer % 251).expect("small");
+/// What participant 1 seals for the holder; only a higher index gets an encapsulation for the mask.
+fn sealed(holder: u32) -> Vec<u8> {
+    let fill = u8::try_from(holder % 251).expect("small");
+    let encapsulation = [fill; size_of::<Encapsulation>()];
     SealedShares {
-        peer,
+        holder,
         commitments: ShareCommitments { root: [fill; 32], self_seed: [fill + 1; 32] },
-        sealed: vec![fill; PlainShares::SEALED_LEN],
+        mask_encapsulation: (holder > 1).then_some(&encapsulation),
+        channel_encapsulation: Some(&encapsulation),
+        sealed: &[fill; PlainShares::SEALED_LEN],
     }
+    .encode()
 }
 
 /// A message of each type, with two items in each list.
 fn samples() -> [(&'static str, Vec<u8>, Vec<usize>); 9] {
     let id = ParticipantId::new("participant-a").expect("a valid name");
     let certificates = vec![1, 2, 3];
-    let advertisement =
-        AdvertiseKeys { context: CONTEXT, id, channel_key: [1; 32], mask_key: [2; 32], certificates }.encode(&key());
+    let channel = PublicKeys { x25519: [1; 32], kem: Some(Box::new([5; 1_184])) };
+    let mask = PublicKeys { x25519: [2; 32], kem: None };
+    let advertisement = AdvertiseKeys { context: CONTEXT, id, channel, mask, certificates }.encode(&key());
     let roster = RosterAnnouncement {
         context: CONTEXT,
         index: 1,
-        leaves: vec![[4; 32], [5; 32], [6; 32]],
+        n: 3,
+        root: [3; 32],
+        path: vec![[4; 32], [5; 32]],
         registrar_signature: [8; 64],
-        neighbours: vec![(0, advertisement.clone()), (2, vec![9])],
+        neighbours: vec![
+            AnnouncedNeighbour { index: 0, advertisement: advertisement.clone(), path: vec![[6; 32]] },
+            AnnouncedNeighbour { index: 2, advertisement: vec![9], path: vec![[7; 32], [8; 32]] },
+        ],
     };
-    let shares = || vec![sealed(0), sealed(2)];
-    let share_keys = ShareKeys { context: CONTEXT, index: 1, self_seed_commitment: [9; 32], shares: shares() };
-    let delivered = DeliveredShares { context: CONTEXT, shares: shares() };
+    let share_keys = ShareKeys::encode(&CONTEXT, 1, &[9; 32], &[sealed(0), sealed(2)], &key());
+    let (shared, _) = ShareKeys::decode(&share_keys).expect("just encoded");
+    let deliveries = [0, 2].map(|holder| shared.delivery(holder).expect("a holder")).to_vec();
+    let delivered = DeliveredShares { context: CONTEXT, deliveries }.encode();
     let masked = MaskedInput { context: CONTEXT, index: 1, dealers: [2; 32], len: 93, digest: [1; 32] };
     let survivors = SurvivorSet::new(11, [0, 3, 10].into_iter());
     let signatures = SignatureList { context: CONTEXT, signatures: vec![(0, [1; 64]), (2, [2; 64])] };
@@ -44,16 +60,16 @@ fn samples() -> [(&'static str, Vec<u8>, Vec<usize>); 9] {
     let unmasking =
         Unmasking { context: CONTEXT, index: 1, shares: vec![revealed(0, Role::Root), revealed(2, Role::SelfSeed)] };
     // With each, the places of its lengths and counts, computed by hand: a header has 36 bytes.
-    let first_sealed_lengths = |list: usize| vec![list, list + 4 + 68, list + 4 + 72, list + 4 + 220 + 68];
+    let keys = 36 + 4 + 13 + 32;
+    let neighbours = 76 + 4 + 64 + 64;
+    let in_record = |at: usize| [at + 68, at + 72, at + 76 + 1_088];
+    let (first, second) = (76, 76 + 80 + 1_088 + 144);
+    let delivery = 40 + 4 + 32 + 4;
     [
-        ("AdvertiseKeys", advertisement.clone(), vec![36, 36 + 4 + 13 + 64, 36 + 4 + 13 + 64 + 4]),
-        (
-            "Roster",
-            roster.encode(),
-            vec![40, 40 + 4 + 96 + 64, 40 + 4 + 96 + 64 + 8, 40 + 4 + 96 + 64 + 12 + advertisement.len() + 4],
-        ),
-        ("ShareKeys", share_keys.encode(&key()), first_sealed_lengths(72)),
-        ("DeliveredShares", delivered.encode(), first_sealed_lengths(36)),
+        ("AdvertiseKeys", advertisement.clone(), vec![36, keys, keys + 4 + 1_184 + 32, keys + 8 + 1_184 + 32]),
+        ("Roster", roster.encode(), vec![76, neighbours, neighbours + 8, neighbours + 12 + advertisement.len()]),
+        ("ShareKeys", share_keys, [&[72][..], &in_record(first), &[second + 68]].concat()),
+        ("DeliveredShares", delivered, [&[36, delivery][..], &[delivery + 4 + 80 + 1_088 + 144]].concat()),
         ("MaskedInput", masked.encode(&key()), vec![]),
         ("SurvivorList", SurvivorList { context: CONTEXT, survivors }.encode(), vec![36, 40]),
         (
@@ -64,29 +80,6 @@ fn samples() -> [(&'static str, Vec<u8>, Vec<usize>); 9] {
         ("SignatureList", signatures.encode(), vec![36]),
         ("Unmasking", unmasking.encode(&key()), vec![40]),
     ]
-}
-
-/// Decodes as the type that the bytes say they are, and encodes again, without the signature of a participant's message.
-fn recode(bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
-    let mut kind = [0; 2];
-    kind.copy_from_slice(bytes.get(2..4).ok_or(Malformed::Truncated { field: "type" })?);
-    let unsigned = |mut bytes: Vec<u8>| {
-        bytes.truncate(bytes.len() - 64);
-        bytes
-    };
-    let key = key();
-    Ok(match u16::from_le_bytes(kind) {
-        kind::ADVERTISE_KEYS => unsigned(AdvertiseKeys::decode(bytes)?.encode(&key)),
-        kind::ROSTER => RosterAnnouncement::decode(bytes)?.encode(),
-        kind::SHARE_KEYS => unsigned(ShareKeys::decode(bytes)?.encode(&key)),
-        kind::DELIVERED_SHARES => DeliveredShares::decode(bytes)?.encode(),
-        kind::MASKED_INPUT => unsigned(MaskedInput::decode(bytes)?.encode(&key)),
-        kind::SURVIVOR_LIST => SurvivorList::decode(bytes)?.encode(),
-        kind::CONSISTENCY => ConsistencySignature::decode(bytes)?.encode(),
-        kind::SIGNATURES => SignatureList::decode(bytes)?.encode(),
-        kind::UNMASKING => unsigned(Unmasking::decode(bytes)?.encode(&key)),
-        got => return Err(Malformed::Type { got, expected: 0 }),
-    })
 }
 
 #[test]
@@ -141,16 +134,19 @@ fn nothing_is_allocated_for_items_that_are_not_there() {
     list.count(NEIGHBOURS_MAX);
     assert_eq!(SignatureList::decode(&list.finish()), Err(Malformed::Truncated { field: "signatures" }));
     let mut roster = begin(kind::ROSTER, &CONTEXT);
-    roster.u32(0).count(ROSTER_MAX).raw(&[0; 1_000]);
-    assert_eq!(RosterAnnouncement::decode(&roster.finish()), Err(Malformed::Truncated { field: "roster" }));
+    roster.u32(0).u32(3).raw(&[0; 32]).count(ROSTER_PATH_MAX).raw(&[0; 32]);
+    assert_eq!(RosterAnnouncement::decode(&roster.finish()), Err(Malformed::Truncated { field: "inclusion proof" }));
+    let mut shares = begin(kind::SHARE_KEYS, &CONTEXT);
+    shares.u32(0).raw(&[0; 32]).count(NEIGHBOURS_MAX).raw(&[0; 1_000]);
+    assert_eq!(ShareKeys::decode(&shares.finish()).err(), Some(Malformed::Truncated { field: "shares" }));
 }
 
 #[test]
 fn other_versions_and_types_are_named() {
     for (name, bytes, _) in samples() {
         let mut other = bytes.clone();
-        other[..2].copy_from_slice(&2u16.to_le_bytes());
-        assert_eq!(recode(&other), Err(Malformed::Version { got: 2, expected: 1 }), "{name}");
+        other[..2].copy_from_slice(&1u16.to_le_bytes());
+        assert_eq!(recode(&other), Err(Malformed::Version { got: 1, expected: 2 }), "{name}");
     }
     let [_, (_, roster, _), ..] = samples();
     assert_eq!(AdvertiseKeys::decode(&roster), Err(Malformed::Type { got: 2, expected: 1 }));
@@ -197,6 +193,7 @@ fn a_signature_has_one_meaning() {
     let root = [1; 32];
     let statements = [
         signed_bytes(&samples()[0].1),
+        shares_statement(&CONTEXT, 1, &root, 3, &root),
         roster_statement(&CONTEXT, 3, &root),
         survivors_statement(&CONTEXT, &root, &survivors),
     ];

@@ -25,22 +25,23 @@ impl Stored {
 }
 
 fn own(session: &Session, root: &Root, channel: &ChannelSecret) -> Vec<(&'static str, Vec<u8>)> {
-    vec![
-        ("root", root.0.bytes().to_vec()),
-        ("mask secret", root.mask_secret(&session.digest).dangerous_bytes()),
-        ("channel secret", channel.bytes().to_vec()),
-    ]
+    let mut found =
+        vec![("root", root.0.bytes().to_vec()), ("mask secret", session.mask_secret(root).dangerous_bytes())];
+    // An X25519 key, and the two halves of the seed of an ML-KEM key.
+    found.extend(channel.bytes().chunks(32).map(|part| ("channel secret", part.to_vec())));
+    found
 }
 
 fn agreed(state: &AwaitingShares) -> Vec<(&'static str, Vec<u8>)> {
-    let AwaitingShares { session, root, channel, place, .. } = state;
-    let secret = root.mask_secret(&session.digest);
+    let AwaitingShares { session, root, channel, place, peers, .. } = state;
+    let secret = session.mask_secret(root);
     let mut found = Vec::new();
-    for (&index, neighbour) in &place.neighbours {
-        found.push(("pair secret", secret.dangerous_shared(&neighbour.mask_key)));
-        found.push(("channel pair secret", channel.dangerous_shared(&neighbour.channel_key)));
-        let peer = (index, &neighbour.id, &neighbour.mask_key);
-        if let Some((mask, _)) = secret.pair_mask(&session.digest, (place.index, &session.id), peer) {
+    for (&index, keys) in peers {
+        found.push(("pair secret", secret.dangerous_shared(&keys.mask)));
+        found.push(("channel pair secret", channel.dangerous_shared(&keys.channel.x25519)));
+        let (own, peer) = (place.own_end(session), place.peer_end(index));
+        // At the higher index the neighbour's encapsulation has not been delivered yet.
+        if let Some((mask, _)) = secret.pair_mask(&session.digest, &own, &peer, &keys.mask, None) {
             found.push(("pair mask key", mask.key.to_vec()));
         }
     }

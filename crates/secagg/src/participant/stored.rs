@@ -1,11 +1,12 @@
 //! The participant's state as bytes, to be stored before its message is sent. They hold secrets: the caller encrypts.
 
 use super::{
-    AwaitingRoster, AwaitingShares, AwaitingSignatures, AwaitingSurvivors, Finished, Neighbour, Place, Session,
+    AwaitingRoster, AwaitingShares, AwaitingSignatures, AwaitingSurvivors, Finished, Neighbour, PeerKeys, Place,
+    Session,
 };
 use crate::canonical::{Malformed, Reader, Writer};
-use crate::context::{Context, ParticipantId, VERSION};
-use crate::keys::{ChannelSecret, PlainShares, Role, Root, SaltedShare, SecretScalar, SelfSeed};
+use crate::context::{Context, ContextDigest, ParticipantId, VERSION};
+use crate::keys::{ChannelSecret, PlainShares, PublicKeys, Role, Root, SaltedShare, SecretScalar, SelfSeed};
 use crate::message::{NEIGHBOURS_MAX, ROSTER_MAX, Step, SurvivorSet};
 use crate::topology::Topology;
 use ed25519_dalek::VerifyingKey;
@@ -52,6 +53,12 @@ impl Stored {
         }
     }
 
+    /// Digest of the attempt's context.
+    #[must_use]
+    pub fn attempt(&self) -> &ContextDigest {
+        &self.session().digest
+    }
+
     /// The message of that step: sent again after a restart, the same bytes.
     #[must_use]
     pub fn message(&self) -> &[u8] {
@@ -82,6 +89,7 @@ impl Stored {
                 out.raw(&state.root.0.bytes()[..]).raw(&state.channel.bytes()[..]);
                 out.raw(&state.self_seed.0.bytes()[..]);
                 write_place(&mut out, &state.place);
+                write_peers(&mut out, &state.peers);
             }
             Self::AwaitingSurvivors(state) => {
                 write_place(&mut out, &state.place);
@@ -130,16 +138,21 @@ impl Stored {
             Step::AdvertiseKeys => {
                 let vector = read_input(&mut input, &session.context)?;
                 let root = Root(read_secret(&mut input)?);
-                let channel = ChannelSecret::from_bytes(input.array("channel key")?);
+                let channel = read_channel(&mut input, &session.context)?;
                 Self::AwaitingRoster(AwaitingRoster { session, input: vector, root, channel, sent })
             }
             Step::ShareKeys => {
                 let vector = read_input(&mut input, &session.context)?;
                 let root = Root(read_secret(&mut input)?);
-                let channel = ChannelSecret::from_bytes(input.array("channel key")?);
+                let channel = read_channel(&mut input, &session.context)?;
                 let self_seed = SelfSeed(read_secret(&mut input)?);
                 let place = read_place(&mut input)?;
-                Self::AwaitingShares(AwaitingShares { session, input: vector, root, self_seed, channel, place, sent })
+                let peers = read_peers(&mut input)?;
+                if !peers.keys().eq(place.neighbours.keys()) {
+                    return Err(Malformed::Value { field: "neighbours' keys" }.into());
+                }
+                let state = AwaitingShares { session, input: vector, root, self_seed, channel, place, peers, sent };
+                Self::AwaitingShares(state)
             }
             Step::MaskedInput => {
                 let place = read_place(&mut input)?;
@@ -187,7 +200,7 @@ impl Stored {
 /// Bytes of a stored state beside its message, its input and its neighbours.
 const FIXED_MAX: usize = 1_024 + ROSTER_MAX / 8;
 /// Bytes of a stored neighbour with its shares.
-const PER_NEIGHBOUR_MAX: usize = 512;
+const PER_NEIGHBOUR_MAX: usize = 3 * 1_024;
 
 fn write_input(out: &mut Writer, input: &RingVector) {
     out.raw(&Zeroizing::new(pack(input)));
@@ -214,10 +227,33 @@ fn read_id(input: &mut Reader<'_>) -> Result<ParticipantId, Malformed> {
 fn write_place(out: &mut Writer, place: &Place) {
     let Place { index, topology: Topology { n, k, t }, roster_root, advertised, neighbours } = place;
     out.u32(*index).u32(*n).u32(*k).u32(*t).raw(roster_root).raw(advertised).count(neighbours.len());
-    for (index, Neighbour { id, key, channel_key, mask_key, advertised }) in neighbours {
-        out.u32(*index).bytes(id.as_str().as_bytes());
-        out.raw(key.as_bytes()).raw(channel_key).raw(mask_key).raw(advertised);
+    for (index, Neighbour { id, key, advertised }) in neighbours {
+        out.u32(*index).bytes(id.as_str().as_bytes()).raw(key.as_bytes()).raw(advertised);
     }
+}
+
+fn write_peers(out: &mut Writer, peers: &BTreeMap<u32, PeerKeys>) {
+    out.count(peers.len());
+    for (index, PeerKeys { channel, mask }) in peers {
+        out.u32(*index);
+        channel.write(out);
+        mask.write(out);
+    }
+}
+
+fn read_peers(input: &mut Reader<'_>) -> Result<BTreeMap<u32, PeerKeys>, Malformed> {
+    let count = input.count(NEIGHBOURS_MAX, 4 + 2 * 36, "neighbours' keys")?;
+    (0..count)
+        .map(|_| {
+            let index = input.u32("neighbour")?;
+            Ok((index, PeerKeys { channel: PublicKeys::read(input)?, mask: PublicKeys::read(input)? }))
+        })
+        .collect()
+}
+
+fn read_channel(input: &mut Reader<'_>, context: &Context) -> Result<ChannelSecret, Malformed> {
+    let bytes = Zeroizing::new(input.array("channel keys")?);
+    Ok(ChannelSecret::from_bytes(&bytes, context.pq))
 }
 
 fn read_place(input: &mut Reader<'_>) -> Result<Place, Malformed> {
@@ -225,17 +261,15 @@ fn read_place(input: &mut Reader<'_>) -> Result<Place, Malformed> {
     let topology = Topology { n: input.u32("n")?, k: input.u32("k")?, t: input.u32("t")? };
     let roster_root = input.hash("roster")?;
     let own = input.hash("own keys")?;
-    let count = input.count(NEIGHBOURS_MAX, 4 + 4 + 4 * 32, "neighbours")?;
+    let count = input.count(NEIGHBOURS_MAX, 4 + 4 + 2 * 32, "neighbours")?;
     let neighbours = (0..count)
         .map(|_| {
             let index = input.u32("neighbour")?;
             let id = read_id(input)?;
             let key = VerifyingKey::from_bytes(&input.array("certificate key")?)
                 .map_err(|_| Malformed::Value { field: "certificate key" })?;
-            let channel_key = input.array("channel key")?;
-            let mask_key = input.array("mask key")?;
             let advertised = input.hash("advertised keys")?;
-            Ok((index, Neighbour { id, key, channel_key, mask_key, advertised }))
+            Ok((index, Neighbour { id, key, advertised }))
         })
         .collect::<Result<BTreeMap<_, _>, Malformed>>()?;
     Ok(Place { index, topology, roster_root, advertised: own, neighbours })

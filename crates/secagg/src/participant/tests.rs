@@ -18,6 +18,7 @@ fn session() -> Session {
         vector_len: 1,
         bits: RingBits::new(8).expect("a ring"),
         prg: Prg::Aes256Ctr,
+        pq: true,
         min_survivors: 3,
         faults: Faults { corrupt: 0, max_dropout_fraction: 0.0 },
     };
@@ -32,12 +33,10 @@ fn session() -> Session {
 fn shares_that_do_not_match_their_commitments_are_not_held() {
     let session = session();
     let mut rng = ChaCha20Rng::seed_from_u64(1);
-    let [dealer, holder] = [(); 2].map(|()| ChannelSecret::random(&mut rng));
+    let [dealer, holder] = [(); 2].map(|()| ChannelSecret::random(true, &mut rng));
     let neighbour = Neighbour {
         id: ParticipantId::new("the-dealer").expect("a valid name"),
         key: SigningKey::from_bytes(&[1; 32]).verifying_key(),
-        channel_key: dealer.public(),
-        mask_key: [9; 32],
         advertised: [2; 32],
     };
     let mut salted = || SaltedShare::new(*SecretScalar::random(&mut rng).scalar(), &mut rng);
@@ -50,10 +49,11 @@ fn shares_that_do_not_match_their_commitments_are_not_held() {
         advertised: [4; 32],
         neighbours: BTreeMap::from([(1, neighbour.clone())]),
     };
+    let peers = BTreeMap::from([(1, PeerKeys { channel: dealer.public(), mask: dealer.public() })]);
     for (commitments, held) in [
-        (honest.clone(), true),
-        (ShareCommitments { root: [5; 32], ..honest.clone() }, false),
-        (ShareCommitments { self_seed: [5; 32], ..honest.clone() }, false),
+        (honest, true),
+        (ShareCommitments { root: [5; 32], ..honest }, false),
+        (ShareCommitments { self_seed: [5; 32], ..honest }, false),
         (ShareCommitments { root: honest.self_seed, self_seed: honest.root }, false),
     ] {
         let edge = Edge {
@@ -63,11 +63,18 @@ fn shares_that_do_not_match_their_commitments_are_not_held() {
             advertised: [&neighbour.advertised, &place.advertised],
             commitments: &commitments,
         };
-        let sealed = dealer.seal(&edge, &holder.public(), &plain).expect("honest keys");
-        assert!(holder.open(&edge, &neighbour.channel_key, &sealed).is_some(), "it opens");
-        let shares = vec![SealedShares { peer: 1, commitments, sealed }];
-        let delivered = DeliveredShares { context: session.digest, shares };
-        let got = open_shares(&session, &place, &holder, &delivered).expect("of a neighbour, once");
+        let sealed = dealer.seal(&edge, &holder.public(), &plain, &mut rng).expect("honest keys");
+        let encapsulation = sealed.encapsulation.as_ref();
+        let opened = holder.open(&edge, &dealer.public().x25519, encapsulation, &sealed.ciphertext);
+        assert!(opened.is_some(), "it opens");
+        let record = SealedShares {
+            holder: 0,
+            commitments,
+            mask_encapsulation: None,
+            channel_encapsulation: encapsulation,
+            sealed: &sealed.ciphertext,
+        };
+        let got = open_shares(&session, &place, &peers, &holder, &BTreeMap::from([(1, record)]));
         assert_eq!(got.get(&1).map(Option::is_some), Some(held));
     }
 }

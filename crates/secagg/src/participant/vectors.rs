@@ -1,8 +1,10 @@
-//! Known answers: one whole attempt from a fixed seed, with its secrets, in `tests/vectors/protocol-v1.json`. The
-//! messages of version 1 do not change; what does needs another version. `tests/second_implementation.rs` lets a program
+//! Known answers: whole attempts from a fixed seed, with their secrets, in `vectors/secagg/protocol-v2.json`. The
+//! messages of version 2 do not change; what does needs another version. `tests/second_implementation.rs` lets a program
 //! in another language compute the same attempt from the same secrets.
 //!
 //! Written anew by the test below with `SORDINO_WRITE_VECTORS=1` in its environment.
+
+mod steps;
 
 use super::*;
 use crate::context::{Faults, Prg};
@@ -11,9 +13,10 @@ use ed25519_dalek::SigningKey;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
-use sordino_codec::RingBits;
+use sordino_codec::{Encoding, EncodingSpec, MetricSpec, RingBits};
+use steps::{Recorded, Sharing, mask_json, mask_secret, pair_masks, quantile, shares};
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/protocol-v1.json");
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../vectors/secagg/protocol-v2.json");
 
 /// Certificates are bare keys here: what a deployment encodes is opaque to the protocol.
 struct BareKeys {
@@ -43,6 +46,7 @@ fn context() -> Context {
         vector_len: 21,
         bits: RingBits::new(19).expect("a ring"),
         prg: Prg::Aes256Ctr,
+        pq: true,
         min_survivors: 3,
         faults: Faults { corrupt: 0, max_dropout_fraction: 0.25 },
     }
@@ -61,13 +65,13 @@ impl Party {
     }
 }
 
-fn mask_json(mask: &MaskKey) -> Value {
-    json!({ "key": hex::encode(&mask.key[..]), "counter": hex::encode(mask.counter) })
+fn keys_json(keys: &PublicKeys) -> Value {
+    json!({ "x25519": hex::encode(keys.x25519), "ml_kem_768": keys.kem.as_ref().map(|kem| hex::encode(&kem[..])) })
 }
 
 /// Four participants, the last of which falls silent after `ShareKeys`.
 fn attempt(context: &Context) -> Value {
-    let mut rng = ChaCha20Rng::from_seed([0x42; 32]);
+    let mut rng = Recorded::new([0x42; 32]);
     let mut seed = || {
         let mut seed = [0; 32];
         rng.fill_bytes(&mut seed);
@@ -98,16 +102,17 @@ fn attempt(context: &Context) -> Value {
         let identity = Identity { id: &party.id, certificates: &certificates };
         let input = RingVector::from_centered(&party.input, context.bits).expect("in the ring");
         let state = AwaitingRoster::advertise(context.clone(), identity, input, &party.key, &mut rng).expect("valid");
-        let mask_secret = state.root.mask_secret(&state.session.digest);
+        let (channel, mask) = (state.channel.public(), state.session.mask_secret(&state.root).public());
         coordinator.message(Step::AdvertiseKeys, &party.id, state.message(), 0).expect("honest");
         party.known = json!({
             "id": party.id.as_str(),
             "signing_seed": hex::encode(party.key.to_bytes()),
             "input": party.input,
             "root": hex::encode(state.root.0.bytes()),
-            "channel_secret": hex::encode(state.channel.bytes()),
-            "channel_key": hex::encode(state.channel.public()),
-            "mask_key": hex::encode(mask_secret.public()),
+            "channel_secret": hex::encode(&state.channel.bytes()[..]),
+            "mask_secret": mask_secret(&state),
+            "channel_key": keys_json(&channel),
+            "mask_key": keys_json(&mask),
             "advertise_keys": hex::encode(state.message()),
         })
         .as_object()
@@ -125,27 +130,20 @@ fn attempt(context: &Context) -> Value {
     let mut awaiting_shares = Vec::new();
     for (party, state) in parties.iter_mut().zip(awaiting_roster) {
         let roster = opening(&coordinator, Step::ShareKeys, &party.id);
+        rng.take();
         let state = state.share_keys(&roster, &trust, &party.key, &mut rng).expect("an honest coordinator");
+        let sharing = Sharing::of(rng.take(), state.place.topology.t, context.pq);
+        let (root_polynomial, self_seed_polynomial) = sharing.polynomials();
         party.note("roster", hex::encode(&roster));
         party.note("self_seed", hex::encode(state.self_seed.0.bytes()));
         party.note("share_keys", hex::encode(state.message()));
-        party.note("self_mask", mask_json(&state.self_seed.mask(&state.session.digest, &party.id)));
-        let secret = state.root.mask_secret(&state.session.digest);
-        let place = &state.place;
-        let pair_masks: Vec<Value> = place
-            .neighbours
-            .iter()
-            .map(|(&index, peer)| {
-                let peer = (index, &peer.id, &peer.mask_key);
-                let own = (place.index, &party.id);
-                let (mask, sign) = secret.pair_mask(&state.session.digest, own, peer).expect("honest keys");
-                let mut json = mask_json(&mask);
-                json["peer"] = index.into();
-                json["sign"] = if sign == Sign::Plus { "+" } else { "-" }.into();
-                json
-            })
-            .collect();
-        party.note("pair_masks", pair_masks);
+        let commitment = state.self_seed.commitment(&state.session.digest, &party.id);
+        party.note("self_seed_commitment", hex::encode(commitment));
+        party.note("root_polynomial", root_polynomial);
+        party.note("self_seed_polynomial", self_seed_polynomial);
+        party.note("shares", shares(&state, &sharing, &roster));
+        let self_mask = state.self_seed.mask(&state.session.digest, &party.id);
+        party.note("self_mask", mask_json(&state.session, &self_mask));
         awaiting_shares.push(state);
     }
     let roster_root = hex::encode(awaiting_shares[0].place.roster_root);
@@ -158,6 +156,7 @@ fn attempt(context: &Context) -> Value {
     let mut awaiting_survivors = Vec::new();
     for (party, state) in parties.iter_mut().zip(awaiting_shares).take(3) {
         let delivered = opening(&coordinator, Step::MaskedInput, &party.id);
+        party.note("pair_masks", pair_masks(&state, &delivered));
         let (state, upload) = state.mask_input(&delivered, &party.key).expect("an honest coordinator");
         let mut hasher = PayloadHasher::new();
         hasher.update(&upload.packed);
@@ -206,6 +205,7 @@ fn attempt(context: &Context) -> Value {
             "model": hex::encode(context.model),
             "vector_len": context.vector_len,
             "bits": context.bits.get(),
+            "pq": context.pq,
             "prg": match context.prg { Prg::Aes256Ctr => "AES-256-CTR", Prg::Aes128Ctr => "AES-128-CTR" },
             "min_survivors": context.min_survivors,
             "corrupt": context.faults.corrupt,
@@ -225,18 +225,36 @@ fn attempt(context: &Context) -> Value {
 fn graphs() -> Value {
     let digest = context().digest();
     let root = merkle::leaf(b"a roster");
-    let cases = [(40, 0, 0.025), (100, 2, 0.02), (200, 5, 0.1), (1_000, 10, 0.05), (10, 0, 0.0)];
+    let cases = [
+        (10, 0, 0.0),
+        (40, 0, 0.025),
+        (100, 2, 0.02),
+        (200, 5, 0.1),
+        (1_000, 10, 0.05),
+        (1_000, 200, 0.1),
+        (10_000, 100, 0.1),
+    ];
     cases
         .into_iter()
         .map(|(n, corrupt, max_dropout_fraction)| {
             let faults = crate::Faults { corrupt, max_dropout_fraction };
             let topology = Topology::derive(n, &faults).expect("allowed");
             let graph = Graph::new(topology, &digest, &root);
+            let (dropouts, log2_n) = (faults.dropouts(n), f64::from(n).log2());
+            let corrupt_neighbours = quantile(n - 1, corrupt, topology.k, 80.0 + log2_n);
+            let silent_neighbours = quantile(n - 1, dropouts, topology.k, 30.0 + log2_n);
+            if topology.k < n - 1 {
+                assert_eq!(topology.t, (topology.k + corrupt_neighbours) / 2 + 1);
+                assert!(topology.t + silent_neighbours <= topology.k);
+            }
             json!({
                 "roster_root": hex::encode(root),
                 "n": n,
                 "corrupt": corrupt,
                 "max_dropout_fraction": max_dropout_fraction,
+                "dropouts": dropouts,
+                "corrupt_neighbours": corrupt_neighbours,
+                "silent_neighbours": silent_neighbours,
                 "k": topology.k,
                 "t": topology.t,
                 "neighbours": (0..3).map(|index| graph.neighbours(index)).collect::<Vec<_>>(),
@@ -245,14 +263,62 @@ fn graphs() -> Value {
         .collect()
 }
 
+/// Grid, ring and norm bound of inputs, from what a policy says.
+fn encodings() -> Value {
+    let cases = [
+        (82, 4, 8.0, 1_000, 16, vec![]),
+        (82, 4, 8.0, 100, 30, vec![("correct", 1_000.0, 1.0)]),
+        (1_000_000, 1_000, 1.0, 10_000, 16, vec![("loss_sum", 100.0, 0.001), ("correct", 10_000.0, 1.0)]),
+        (100_003, 10, 0.3, 7, 20, vec![]),
+        (1, 3, 1e-20, 1, 1, vec![]),
+        (5, 3, 1.0, 1, 1, vec![("large", 1e12, 0.5)]),
+    ];
+    let case = |(model_len, cohort_max, clip_norm, max_weight, precision_bits, metrics): (
+        _,
+        _,
+        f64,
+        u32,
+        _,
+        Vec<_>,
+    )| {
+        let metrics: Vec<_> = metrics
+            .into_iter()
+            .map(|(name, max, resolution): (&str, f64, f64)| MetricSpec { name: name.into(), max, resolution })
+            .collect();
+        let json =
+            |metric: &MetricSpec| json!({ "name": metric.name, "max": metric.max, "resolution": metric.resolution });
+        let shown: Vec<_> = metrics.iter().map(json).collect();
+        let spec = EncodingSpec { model_len, cohort_max, clip_norm, max_weight, precision_bits, metrics };
+        let encoding = Encoding::new(spec).expect("they fit");
+        let half = max_weight.div_ceil(2);
+        json!({
+            "model_len": model_len,
+            "target": cohort_max,
+            "clip_norm": clip_norm,
+            "max_weight": max_weight,
+            "precision_bits": precision_bits,
+            "metrics": shown,
+            "vector_len": encoding.len(),
+            "step": encoding.step(),
+            "bits": encoding.bits().get(),
+            "norm_bound": encoding.norm_bound(max_weight).squared().to_string(),
+            "half_weight": half,
+            "half_norm_bound": encoding.norm_bound(half).squared().to_string(),
+        })
+    };
+    cases.into_iter().map(case).collect()
+}
+
 #[test]
 fn known_answers() {
     let narrow = context();
-    let wide = Context { bits: RingBits::new(45).expect("a ring"), prg: Prg::Aes128Ctr, attempt: 3, ..context() };
+    let wide =
+        Context { bits: RingBits::new(45).expect("a ring"), prg: Prg::Aes128Ctr, attempt: 3, pq: false, ..context() };
     let today = json!({
-        "about": "Attempts of sordino/secagg version 1 from a fixed seed, with every secret: see docs/protocol.md. Byte strings are hexadecimal.",
+        "about": "Attempts of sordino/secagg version 2 from a fixed seed, with every secret: see docs/protocol.md. Byte strings are hexadecimal.",
         "attempts": [attempt(&narrow), attempt(&wide)],
         "graphs": graphs(),
+        "encodings": encodings(),
     });
     if std::env::var_os("SORDINO_WRITE_VECTORS").is_some() {
         let text = serde_json::to_string_pretty(&today).expect("JSON") + "\n";

@@ -2,7 +2,7 @@
 //! Every test file uses a part of it.
 #![allow(dead_code, reason = "each test file is a program of its own and uses a part")]
 
-pub(crate) mod forge;
+pub(crate) use sordino_forge as forge;
 
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use rand_chacha::ChaCha20Rng;
@@ -12,8 +12,8 @@ use sordino_secagg::coordinator::{
     Abort, Coordinator, Millis, Outgoing, PayloadHasher, Receipt, Rejection, RunningSum, Setup, Timing,
 };
 use sordino_secagg::participant::{AwaitingRoster, Identity, Refusal, Stored, Trust};
-use sordino_secagg::{Context, Faults, ParticipantId, Prg, Step};
-use std::collections::BTreeMap;
+use sordino_secagg::{Context, Faults, ParticipantId, Prg, Step, merkle};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A certificate: the participant's key, and the authority's signature of its name and key.
 pub(crate) fn certify(authority: &SigningKey, id: &ParticipantId, key: &VerifyingKey) -> Vec<u8> {
@@ -89,6 +89,7 @@ pub(crate) fn context(faults: Faults) -> Context {
         vector_len: 37,
         bits: bits(20),
         prg: Prg::Aes256Ctr,
+        pq: true,
         min_survivors: 3,
         faults,
     }
@@ -179,6 +180,11 @@ impl World {
         let state =
             AwaitingRoster::advertise(context, identity, input, &party.key, &mut self.rng).expect("a valid input");
         party.state = Some(Stored::AwaitingRoster(state));
+    }
+
+    /// The roster's leaves, while every participant's last message is its advertisement.
+    pub(crate) fn leaves(&self) -> Vec<merkle::Hash> {
+        self.parties.iter().map(|party| forge::roster_leaf(party.state().message())).collect()
     }
 
     /// What the coordinator has for the participant in `step`.
@@ -296,6 +302,17 @@ impl World {
     pub(crate) fn plain_sum(&self, of: &[usize]) -> Vec<i64> {
         let len = usize::try_from(self.context.vector_len).expect("a short vector");
         (0..len).map(|at| of.iter().map(|&party| self.parties[party].input[at]).sum()).collect()
+    }
+
+    /// A participant's signature of a survivor set of the whole cohort's roster.
+    pub(crate) fn survivors_signature(
+        &self,
+        signer: usize,
+        roster_root: &[u8; 32],
+        members: &BTreeSet<u32>,
+    ) -> [u8; 64] {
+        let n = u32::try_from(self.parties.len()).expect("a small cohort");
+        forge::survivors_signature(&self.digest(), roster_root, n, members.iter().copied(), &self.parties[signer].key)
     }
 
     pub(crate) fn rng(&mut self) -> &mut ChaCha20Rng {
