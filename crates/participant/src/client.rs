@@ -241,16 +241,36 @@ impl Client {
 
     /// Uploads what the coordinator does not have yet, in chunks, and goes on from wherever it says it is.
     ///
+    /// A connection that is lost costs the chunk that was under way. So the next one is half as large, down to
+    /// [`PIECE_BYTES_MIN`]: a network that hardly ever carries a large chunk carries small ones. With each one that
+    /// arrives they grow by so much again.
+    ///
     /// `path` ends in `?` or `&`; `progress` is where [`UploadStatus`] can be asked for.
     pub(crate) async fn put_chunks(&self, path: &str, progress: &str, bytes: &[u8]) -> Result<(), ClientError> {
-        let mut chunk_bytes = CHUNK_BYTES;
+        let (mut chunk_bytes, mut chunk_bytes_max) = (CHUNK_BYTES, CHUNK_BYTES);
         let mut received = position(self.get(progress).await?, bytes)?;
         let (mut furthest, mut returns) = (received, 0);
+        let mut retry = Retry::new(self.budget);
         while received < bytes.len() {
             let end = bytes.len().min(received.saturating_add(chunk_bytes));
-            received = match self.put_chunk(path, received, &bytes[received..end]).await {
+            let sent = match self.put_chunk_once(path, received, &bytes[received..end]).await {
+                Ok(status) => Ok(status),
+                Err(failure) => {
+                    if failure.is_lost() {
+                        chunk_bytes = ((end - received) / 2).max(PIECE_BYTES_MIN);
+                    }
+                    match self.wait(&mut retry, path, failure).await {
+                        Ok(()) => continue,
+                        Err(error) => Err(error),
+                    }
+                }
+            };
+            received = match sent {
                 Ok(status) => match position(status, bytes)? {
-                    next if next > received => next,
+                    next if next > received => {
+                        chunk_bytes = (chunk_bytes + PIECE_BYTES_MIN).min(chunk_bytes_max);
+                        next
+                    }
                     _ => return Err(ClientError::Status { status: StatusCode::CONFLICT.as_u16() }),
                 },
                 // The answer to this chunk was lost and it is in, or the coordinator has lost what it had.
@@ -259,11 +279,13 @@ impl Client {
                     position(self.get(progress).await?, bytes)?
                 }
                 Err(error) if is_too_large(&error) && chunk_bytes > CHUNK_BYTES_MIN => {
-                    chunk_bytes = (chunk_bytes / 2).max(CHUNK_BYTES_MIN);
+                    chunk_bytes_max = (chunk_bytes / 2).max(CHUNK_BYTES_MIN);
+                    chunk_bytes = chunk_bytes_max;
                     received
                 }
                 Err(error) => return Err(error),
             };
+            retry = Retry::new(self.budget);
             if received > furthest {
                 (furthest, returns) = (received, 0);
             }
@@ -271,11 +293,17 @@ impl Client {
         Ok(())
     }
 
+    async fn put_chunk_once(&self, path: &str, offset: usize, chunk: &[u8]) -> Result<UploadStatus, Failure> {
+        let path = format!("{path}offset={offset}");
+        let response = self.send_once(Method::PUT, &path, &chunk_headers(chunk), &Body::Octets(chunk.to_vec())).await?;
+        let body = limited(&self.inner.base, &path, response, JSON_MAX).await?;
+        json(&path, &body).map_err(Failure::Final)
+    }
+
     async fn put_chunk(&self, path: &str, offset: usize, chunk: &[u8]) -> Result<UploadStatus, ClientError> {
         let path = format!("{path}offset={offset}");
-        // Said in any case: of an empty body the HTTP client says nothing, and the coordinator wants to know.
-        let headers = [("content-digest", content_digest(chunk)), ("content-length", chunk.len().to_string())];
-        json(&path, &self.send(Method::PUT, &path, &headers, &Body::Octets(chunk.to_vec()), JSON_MAX).await?.body)
+        let body = Body::Octets(chunk.to_vec());
+        json(&path, &self.send(Method::PUT, &path, &chunk_headers(chunk), &body, JSON_MAX).await?.body)
     }
 
     /// Sends until there is a whole answer, a refusal, or no budget left.
@@ -393,6 +421,11 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Whether the connection was lost, or never there.
+    fn is_lost(&self) -> bool {
+        matches!(self, Self::Passing { error: ClientError::Unreachable { .. }, .. })
+    }
+
     pub(crate) fn into_error(self) -> ClientError {
         match self {
             Self::Passing { error, .. } | Self::Final(error) => error,
@@ -492,6 +525,11 @@ pub(crate) fn idempotency_key() -> Result<String, ClientError> {
     Ok(hex::encode(bytes))
 }
 
+fn chunk_headers(chunk: &[u8]) -> [(&'static str, String); 2] {
+    // The length is said in any case: of an empty body the HTTP client says nothing, and the coordinator wants to know.
+    [("content-digest", content_digest(chunk)), ("content-length", chunk.len().to_string())]
+}
+
 /// `Content-Digest` (RFC 9530) of a chunk.
 fn content_digest(bytes: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
@@ -521,6 +559,8 @@ const JSON_MAX: usize = 16 * 1024 * 1024;
 const CHUNK_BYTES: usize = 1024 * 1024;
 /// The smallest chunk that is tried where larger ones are refused for their size.
 const CHUNK_BYTES_MIN: usize = 64 * 1024;
+/// The smallest chunk after connections were lost: above what a handshake carries.
+const PIECE_BYTES_MIN: usize = 16 * 1024;
 /// How often an upload asks where it stands before it gets any further.
 const RETURNS_MAX: u32 = 8;
 /// How often the same bytes are uploaded before that is given up.

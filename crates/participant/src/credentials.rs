@@ -34,11 +34,20 @@ pub struct Settings {
     /// Smallest `cohort.min` of a policy that this site takes part under: fewer inputs are never summed up with its own.
     #[serde(default = "min_cohort")]
     pub min_cohort: u32,
+    /// Sums over one model that this site helps to open, at most: the difference of two sums of nearly the same cohort
+    /// says much about those who are in one of them only. Each failed round over a model costs one.
+    #[serde(default = "max_sums_per_model")]
+    pub max_sums_per_model: u32,
 }
 
 /// What every policy asks for at least.
 pub(crate) fn min_cohort() -> u32 {
     COHORT_MIN
+}
+
+/// One that is released, and two that fail after shares were revealed.
+pub(crate) fn max_sums_per_model() -> u32 {
+    3
 }
 
 /// A principal's key and certificates, and where to use them.
@@ -101,7 +110,7 @@ impl Settings {
         let text = read(&path)?;
         toml::from_str(&text).map_err(|_| CredentialsError::Content {
             path,
-            expected: "a participant.toml with the keys url, federation, id and registrar, and at most min_cohort beside them",
+            expected: "a participant.toml with the keys url, federation, id and registrar, and at most min_cohort and max_sums_per_model beside them",
         })
     }
 }

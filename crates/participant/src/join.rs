@@ -2,7 +2,7 @@
 
 use crate::client::{ClientError, answer, http_client, idempotency_key, json, limited};
 use crate::credentials::{
-    CHAIN_FILE, KEY_FILE, ROOT_FILE, SETTINGS_FILE, Settings, min_cohort, parse_chain, tls_builder,
+    CHAIN_FILE, KEY_FILE, ROOT_FILE, SETTINGS_FILE, Settings, max_sums_per_model, min_cohort, parse_chain, tls_builder,
 };
 use getrandom::{SysRng, rand_core::UnwrapErr};
 use reqwest::header::CONTENT_TYPE;
@@ -101,6 +101,7 @@ pub async fn join(folder: &Path, invitation: &Invitation, id: &PrincipalId) -> R
         id: id.clone(),
         registrar: hex::encode(invitation.registrar_key().as_bytes()),
         min_cohort: min_cohort(),
+        max_sums_per_model: max_sums_per_model(),
     };
     let settings = toml::to_string(&settings).map_err(|error| JoinError::File {
         path: settings_path.clone(),

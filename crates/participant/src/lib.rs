@@ -8,6 +8,7 @@
 //! | [`run`] | the loop: check in, train, take part |
 //! | `session` | one attempt, step by step, each state stored before its message is sent |
 //! | `state` | that storage, sealed under the site's key |
+//! | [`dump`] | encoded inputs, written down for demonstrations and tests |
 //! | [`training`] | data sets, models, the built-in trainer and `--exec` |
 //!
 //! # Threat model
@@ -19,6 +20,7 @@
 
 pub mod client;
 pub mod credentials;
+pub mod dump;
 pub mod join;
 pub mod run;
 mod session;

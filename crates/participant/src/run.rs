@@ -14,8 +14,7 @@ use sordino_secagg::{Context, ParticipantId, Step};
 use sordino_wire::api::{Assignment, AttemptId, CheckIn, Page, Task, TaskState};
 use sordino_wire::{CheckedPolicy, Code, Digest, PolicyError, TaskId};
 use std::{
-    fs, io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -147,13 +146,8 @@ pub enum TrainError {
     #[error("the attempt is refused")]
     Refused(#[from] Refusal),
     /// The dump, a development option.
-    #[error("cannot write {path}")]
-    Dump {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Dump(#[from] crate::dump::DumpError),
     /// Work was cut off.
     #[error("the work of a round was cut off")]
     Cut,
@@ -459,6 +453,11 @@ impl Site {
                 return Ok(Start::Ended(Ending::LeftOut(why)));
             }
         };
+        // Before any work: what was trained for an attempt that is refused would be thrown away.
+        let exposure = self.state.exposure(&assignment.model)?;
+        if let Err(refusal) = exposure.check(&job.context.digest(), self.settings.max_sums_per_model) {
+            return Ok(Start::Ended(Ending::Refused(causes(&refusal))));
+        }
         let trained = self.train(assignment, &job).await?;
         let update = trained.tensors.minus(&job.model)?;
         let metrics = &job.policy.policy().encoding.metrics;
@@ -480,8 +479,8 @@ impl Site {
         self.failures = 0;
         tracing::debug!(round = %assignment.round, norm, clipped, "update encoded");
         if let Some(folder) = self.options.dev.as_ref().and_then(|dev| dev.dump.as_deref()) {
-            let integers: Vec<u8> = vector.iter_centered().flat_map(i64::to_le_bytes).collect();
-            self.dump(folder, assignment, &integers)?;
+            let attempt = AttemptId { round: assignment.round.clone(), attempt: assignment.attempt };
+            crate::dump::write(folder, &attempt, &self.id, vector.iter_centered())?;
         }
         // Before the first word of it: a later policy is compared with this one.
         self.state.pin(&assignment.round.task, job.policy.digest())?;
@@ -510,12 +509,6 @@ impl Site {
         let work = move || trainer.lock().unwrap_or_else(PoisonError::into_inner).train(&model, &round);
         let trained = tokio::task::spawn_blocking(work).await.map_err(|_| TrainError::Cut)?;
         trained.map_err(|source| TrainError::Training { round: assignment.round.clone(), source: Box::new(source) })
-    }
-
-    fn dump(&self, folder: &Path, assignment: &Assignment, bytes: &[u8]) -> Result<(), TrainError> {
-        let name = format!("{}.{}.{}.i64", assignment.round.number, assignment.attempt, self.id);
-        let path = folder.join(name);
-        fs::write(&path, bytes).map_err(|source| TrainError::Dump { path, source })
     }
 }
 

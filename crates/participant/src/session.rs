@@ -10,7 +10,7 @@ use sordino_secagg::participant::{Refusal, Stored, Trust};
 use sordino_secagg::{ParticipantId, Signer, Step};
 use sordino_wire::Code;
 use sordino_wire::api::Assignment;
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// How an attempt ended for this site.
@@ -114,6 +114,9 @@ impl Session<'_> {
                     if let Some(upload) = upload {
                         self.state.save_upload(&upload)?;
                     }
+                    if let Stored::Finished(_) = &stored {
+                        self.state.expose(&self.assignment.model, stored.attempt())?;
+                    }
                     self.state.save(self.assignment, self.model_len, &stored.to_bytes())?;
                     #[cfg(feature = "test-util")]
                     self.state.witness(&stored)?;
@@ -187,7 +190,8 @@ fn answer(
             (Stored::AwaitingShares(state.share_keys(opening, trust, signer, &mut rng)?), None)
         }
         Stored::AwaitingShares(state) => {
-            let (state, upload) = state.mask_input(opening, signer)?;
+            let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+            let (state, upload) = state.mask_input_on(threads, opening, signer)?;
             (Stored::AwaitingSurvivors(state), Some(upload.packed))
         }
         Stored::AwaitingSurvivors(state) => (Stored::AwaitingSignatures(state.sign_survivors(opening, signer)?), None),

@@ -8,6 +8,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKe
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use serde::{Deserialize, Serialize};
 use sordino_identity::IdentityKey;
+use sordino_secagg::{ContextDigest, participant::Exposure};
 use sordino_wire::api::{Assignment, AttemptId};
 use sordino_wire::{Digest, TaskId};
 use std::{
@@ -99,6 +100,23 @@ impl StateFolder {
         }
         let json = serde_json::to_vec(&self.policies).map_err(|_| self.damaged(POLICIES))?;
         self.write(POLICIES, &json)
+    }
+
+    /// The attempts over a model in which this site has revealed shares, of whatever task.
+    pub(crate) fn exposure(&self, model: &Digest) -> Result<Exposure, StateError> {
+        let Some(bytes) = self.read(&exposure_file(model))? else { return Ok(Exposure::default()) };
+        let (attempts, []) = bytes.as_chunks::<32>() else { return Err(self.damaged(&exposure_file(model))) };
+        Ok(Exposure::new(attempts.iter().copied()))
+    }
+
+    /// Makes durable that this site reveals shares in an attempt over a model.
+    pub(crate) fn expose(&self, model: &Digest, attempt: &ContextDigest) -> Result<(), StateError> {
+        let mut exposure = self.exposure(model)?;
+        exposure.note(attempt);
+        let folder = self.folder.join(EXPOSURE);
+        private_folder(&folder).map_err(|source| StateError::File { path: folder, source })?;
+        let attempts: Vec<u8> = exposure.attempts().flatten().copied().collect();
+        self.write(&exposure_file(model), &attempts)
     }
 
     /// The newest attempt of a task that this site has done with.
@@ -231,6 +249,12 @@ const UPLOAD: &str = "upload.bin";
 const DONE: &str = "done.json";
 const POLICIES: &str = "policies.json";
 const LOCK: &str = "lock";
+/// A folder with a file for each model.
+const EXPOSURE: &str = "exposure";
+
+fn exposure_file(model: &Digest) -> String {
+    format!("{EXPOSURE}/{model}")
+}
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
@@ -332,6 +356,39 @@ mod tests {
         assert!(second.to_string().contains("another `sordino train` works in this folder"), "{second}");
         drop(state);
         StateFolder::open(folder.path(), &key).unwrap();
+    }
+
+    #[test]
+    fn sums_are_counted_by_model() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = IdentityKey::from_seed(&[7; 32]);
+        let state = StateFolder::open(folder.path(), &key).unwrap();
+        let [one, other] = [Digest([1; 32]), Digest([2; 32])];
+        let context = |attempt| sordino_secagg::Context {
+            federation: "example.org".into(),
+            task: "task".into(),
+            round: 1,
+            attempt,
+            nonce: [0; 32],
+            policy: [0; 32],
+            model: one.0,
+            vector_len: 1,
+            bits: sordino_codec::RingBits::new(20).unwrap(),
+            prg: sordino_secagg::Prg::Aes256Ctr,
+            pq: true,
+            min_survivors: 3,
+            faults: sordino_secagg::Faults { corrupt: 0, max_dropout_fraction: 0.0 },
+        };
+        let [first, second] = [context(1).digest(), context(2).digest()];
+        for attempt in [&first, &first, &second] {
+            state.expose(&one, attempt).unwrap();
+        }
+        drop(state);
+        let state = StateFolder::open(folder.path(), &key).unwrap();
+        assert_eq!(state.exposure(&one).unwrap().attempts().len(), 2);
+        assert_eq!(state.exposure(&other).unwrap(), Exposure::default());
+        fs::write(folder.path().join("state").join(exposure_file(&one)), [0; 33]).unwrap();
+        assert!(matches!(state.exposure(&one), Err(StateError::Damaged { .. })));
     }
 
     #[test]

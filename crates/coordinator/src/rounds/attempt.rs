@@ -514,7 +514,8 @@ impl Attempt {
                 add_spooled(app.store.spool(), &self.spool_key(from)?, from, &mut sum).await?;
             }
         }
-        let opened = tokio::task::spawn_blocking(move || core.open(sum)).await;
+        let threads = std::thread::available_parallelism().unwrap_or(std::num::NonZeroUsize::MIN);
+        let opened = tokio::task::spawn_blocking(move || core.open_on(threads, sum)).await;
         let opened = opened.map_err(|_| damaged("sum"))?;
         let sum = opened.map_err(|abort| Stopped::Aborted { abort, silent: BTreeSet::new() })?;
         let mut step_millis = self.step_millis.lock().await.clone();

@@ -173,7 +173,7 @@ async fn uploaded(
 
 #[tokio::test]
 async fn a_chunk_whose_answer_was_lost_is_not_sent_twice() {
-    let file = file(3_500_000);
+    let file = file(1_200_000);
     // Each chunk's first answer is lost, also that of the last one.
     let mut lost = Vec::new();
     let fault = move |spool: &mut Spool, request: &Request| {
@@ -255,6 +255,27 @@ async fn chunks_become_as_small_as_the_coordinator_takes_them() {
     }
     let (ended, spool) = uploaded(&file, Spool { chunk_max: 1_000, ..Spool::new(0) }, |_, _| None).await;
     assert_eq!((ended.unwrap_err().code(), spool.chunks), (Some(Code::TooLarge), 5));
+}
+
+/// A network on which long connections do not live.
+#[tokio::test]
+async fn chunks_become_small_where_large_ones_are_lost_and_grow_again() {
+    let file = file(200_000);
+    let sizes = Arc::new(StdMutex::new(Vec::new()));
+    let seen = sizes.clone();
+    let fault = move |spool: &mut Spool, request: &Request| {
+        if request.method != "PUT" {
+            return None;
+        }
+        seen.lock().unwrap().push(request.body.len());
+        (request.body.len() > 60_000 && spool.bytes.len() < 100_000).then(Reply::lost)
+    };
+    let (ended, spool) = uploaded(&file, Spool::new(0), fault).await;
+    assert_eq!(ended.unwrap(), Digest::of(&file));
+    assert!(spool.bytes == file);
+    let sizes = sizes.lock().unwrap();
+    assert_eq!(sizes[..4], [200_000, 100_000, 50_000, 50_000 + PIECE_BYTES_MIN], "{sizes:?}");
+    assert!(sizes[4] < 60_000 && sizes[5..].iter().any(|size| *size > 60_000), "{sizes:?}");
 }
 
 /// Token, JSON and bytes: an answer that ends early is asked for again.
