@@ -6,6 +6,7 @@
 mod journal;
 
 use self::journal::{Entry, add, hash};
+use crate::adversary::Script;
 use crate::history::{History, Moved, Position, Refused, Release};
 use crate::message::{Answer, Reply, Request};
 use crate::participant::FIRST_ATTEMPT;
@@ -195,10 +196,7 @@ impl CoordinatorNode {
             _ if over => Answer::Over,
             Request::Ask { attempt: of, .. } if *of != attempt => Answer::OtherAttempt,
             Request::Ask { step, .. } => {
-                let mut outgoing = self.live.as_ref().map_or(Outgoing::Wait, |live| live.core.outgoing(*step, from));
-                if self.plan.sabotage == Some(Sabotage::SharesAreGarbled) && *step == Step::MaskedInput {
-                    garble(&mut outgoing);
-                }
+                let outgoing = self.live.as_ref().map_or(Outgoing::Wait, |live| live.core.outgoing(*step, from));
                 Answer::Opening { step: *step, outgoing }
             }
             Request::Say { .. } | Request::Upload { .. } => {
@@ -354,15 +352,39 @@ impl CoordinatorNode {
         history.ended.insert(number);
         history.stands(number, Position::Ended);
         match outcome {
-            Outcome::Released { survivors, sum } => history.releases.push(Release { attempt: number, survivors, sum }),
+            Outcome::Released { survivors, sum } => {
+                history.releases.push(Release { attempt: number, survivors, sum });
+                if self.plan.script == Some(Script::RerunsMinusOne) && number < self.plan.attempts_max {
+                    self.leave_one_out();
+                    self.begin(number + 1, now);
+                }
+            }
             Outcome::Aborted(abort) => {
                 history.blamed.extend(abort.culprits().iter().cloned());
+                self.cohort.retain(|id, _| !abort.culprits().contains(id));
                 if number < self.plan.attempts_max {
                     self.begin(number + 1, now);
                 }
             }
         }
         if breaks() { Err(Crashed) } else { Ok(()) }
+    }
+
+    /// [`Script::RerunsMinusOne`]: the next cohort lacks a victim, and later others.
+    fn leave_one_out(&mut self) {
+        let victim = self.plan.victims.iter().map(|&place| self.plan.participant(place));
+        let victim = victim.into_iter().find(|id| self.cohort.contains_key(id));
+        if let Some(out) = victim.or_else(|| self.cohort.keys().next_back().cloned()) {
+            self.cohort.remove(&out);
+        }
+    }
+
+    /// Whether the running attempt is past a step.
+    pub(crate) fn is_past(&self, step: Step) -> bool {
+        self.live.as_ref().is_some_and(|live| match live.core.step() {
+            Some(open) => open > step,
+            None => live.core.is_opening(),
+        })
     }
 
     /// A core that knows nothing, in the place of one that was consumed by its end.
@@ -446,14 +468,5 @@ fn position(core: &Coordinator) -> Position {
         Some(Step::Unmasking) => Position::Unmasking,
         None if core.is_opening() => Position::Opening,
         None => Position::RosterSignature,
-    }
-}
-
-/// Changes the last byte, which belongs to a sealed share.
-fn garble(outgoing: &mut Outgoing) {
-    if let Outgoing::Message(bytes) = outgoing
-        && let Some(last) = bytes.last_mut()
-    {
-        *last ^= 1;
     }
 }

@@ -34,6 +34,10 @@ pub(crate) enum Purpose {
     Faults,
     /// What participants draw for their secrets.
     Secrets,
+    /// Who is hostile, and to whom.
+    Script,
+    /// What hostile parties choose as they go.
+    Lies,
 }
 
 impl Dice {
@@ -44,6 +48,8 @@ impl Dice {
             Purpose::Plan => 0,
             Purpose::Faults => 1,
             Purpose::Secrets => 2,
+            Purpose::Script => 3,
+            Purpose::Lies => 4,
         };
         Self(ChaCha20Rng::from_seed(key))
     }

@@ -1,6 +1,8 @@
 //! What an all-seeing observer has written down: all that invariants look at.
 
+use crate::knowledge::Knowledge;
 use sordino_codec::RingVector;
+use sordino_forge::Unmasking;
 use sordino_secagg::coordinator::Millis;
 use sordino_secagg::{ParticipantId, Step};
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,10 +40,16 @@ pub struct History {
     pub began: BTreeSet<u32>,
     /// Attempts that have ended.
     pub ended: BTreeSet<u32>,
-    /// Participants that an attempt's end was blamed on. Everybody in a world is honest.
+    /// Participants that an attempt's end was blamed on.
     pub blamed: BTreeSet<ParticipantId>,
-    /// Whether messages to participants arrive as they were sent, if they do.
+    /// Whether messages to participants arrive as an honest coordinator sent them, if they do.
     pub arrives_whole: bool,
+    /// What coordinator and corrupt participants know.
+    pub knowledge: Knowledge,
+    /// Whether the coordinator begins a round again after it has a sum.
+    pub reruns: bool,
+    /// Lies that were not answered as they should be: believed, or refused for another reason.
+    pub surprises: Vec<String>,
     /// Whether nothing is left that could happen.
     pub is_over: bool,
 }
@@ -108,8 +116,8 @@ impl History {
     /// A participant has handed a message to the network.
     pub fn says(&mut self, from: &ParticipantId, attempt: u32, step: Step, bytes: Vec<u8>) {
         if step == Step::Unmasking {
-            for (dealer, role) in revealed_shares(&bytes) {
-                self.revealed.entry((from.clone(), attempt, dealer)).or_default().insert(role);
+            for share in Unmasking::parse(&bytes).map(|message| message.shares).unwrap_or_default() {
+                self.revealed.entry((from.clone(), attempt, share.dealer)).or_default().insert(share.role);
             }
         }
         self.said.entry((from.clone(), attempt, step)).or_default().insert(bytes);
@@ -121,16 +129,4 @@ impl History {
             self.positions.push((attempt, position));
         }
     }
-}
-
-/// Dealers and roles in an Unmasking message, read by this observer on its own, as the protocol's document lays it out:
-/// u16 version, u16 type, 32 bytes of context, u32 index, u32 count, then per share u32 dealer, u8 role, 64 bytes.
-fn revealed_shares(message: &[u8]) -> Vec<(u32, u8)> {
-    const BEFORE_COUNT: usize = 2 + 2 + 32 + 4;
-    const SHARE: usize = 4 + 1 + 64;
-    const SIGNATURE: usize = 64;
-    let Some(body) = message.get(BEFORE_COUNT + 4..message.len().saturating_sub(SIGNATURE)) else { return Vec::new() };
-    body.chunks_exact(SHARE)
-        .map(|share| (u32::from_le_bytes([share[0], share[1], share[2], share[3]]), share[4]))
-        .collect()
 }

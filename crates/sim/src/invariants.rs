@@ -1,7 +1,10 @@
 //! What must hold after every event, whatever breaks.
 
+use crate::adversary::SUMS_MAX;
 use crate::history::{History, Position};
 use sordino_codec::RingVector;
+use sordino_secagg::{ParticipantId, Step};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A sentence that must be true, and what makes it false if it is not.
 pub type Invariant = (&'static str, fn(&History) -> Result<(), String>);
@@ -25,6 +28,7 @@ impl std::fmt::Display for Violation {
 pub const INVARIANTS: &[Invariant] = &[
     ("a_release_is_exactly_the_sum_of_the_survivors_inputs", a_release_is_exactly_the_sum_of_the_survivors_inputs),
     ("a_round_releases_one_sum", a_round_releases_one_sum),
+    ("nobody_helps_to_open_too_many_sums", nobody_helps_to_open_too_many_sums),
     ("no_sum_of_fewer_than_the_minimum", no_sum_of_fewer_than_the_minimum),
     ("a_participant_says_one_thing_per_step", a_participant_says_one_thing_per_step),
     ("nobody_reveals_both_secrets_of_a_neighbour", nobody_reveals_both_secrets_of_a_neighbour),
@@ -33,6 +37,9 @@ pub const INVARIANTS: &[Invariant] = &[
     ("accepted_messages_survive_a_crash", accepted_messages_survive_a_crash),
     ("a_refused_message_changes_nothing", a_refused_message_changes_nothing),
     ("nobody_honest_is_blamed", nobody_honest_is_blamed),
+    ("no_two_secrets_of_one_participant_can_be_computed", no_two_secrets_of_one_participant_can_be_computed),
+    ("what_can_be_unmasked_is_one_sum_of_enough_inputs", what_can_be_unmasked_is_one_sum_of_enough_inputs),
+    ("lies_are_answered_as_they_should_be", lies_are_answered_as_they_should_be),
     ("every_attempt_ends", every_attempt_ends),
 ];
 
@@ -55,17 +62,34 @@ pub fn a_release_is_exactly_the_sum_of_the_survivors_inputs(history: &History) -
     Ok(())
 }
 
-/// A round ends with one sum, however often the coordinator has to open it.
+/// A round ends with one sum, however often the coordinator has to open it; unless it wants more, and then participants
+/// set the limit.
 ///
 /// # Errors
 /// Two releases that differ.
 pub fn a_round_releases_one_sum(history: &History) -> Result<(), String> {
-    let Some(first) = history.releases.first() else { return Ok(()) };
+    let Some(first) = history.releases.first().filter(|_| !history.reruns) else { return Ok(()) };
     let differs = |other: &&crate::Release| {
         other.attempt != first.attempt || other.survivors != first.survivors || other.sum != first.sum
     };
     match history.releases.iter().find(differs) {
         Some(other) => Err(format!("attempts {} and {} released different sums", first.attempt, other.attempt)),
+        None => Ok(()),
+    }
+}
+
+/// An honest participant helps to open so many sums over one model, and no more, whatever the coordinator begins.
+///
+/// # Errors
+/// Who helped more often.
+pub fn nobody_helps_to_open_too_many_sums(history: &History) -> Result<(), String> {
+    let mut attempts: BTreeMap<&ParticipantId, BTreeSet<u32>> = BTreeMap::new();
+    let honest = history.said.keys().filter(|(id, ..)| !history.knowledge.corrupt.contains(id));
+    for (id, attempt, _) in honest.filter(|(.., step)| *step == Step::Unmasking) {
+        attempts.entry(id).or_default().insert(*attempt);
+    }
+    match attempts.into_iter().find(|(_, attempts)| attempts.len() > SUMS_MAX as usize) {
+        Some((id, attempts)) => Err(format!("{id} revealed shares in {attempts:?}, {SUMS_MAX} attempts are enough")),
         None => Ok(()),
     }
 }
@@ -82,12 +106,13 @@ pub fn no_sum_of_fewer_than_the_minimum(history: &History) -> Result<(), String>
     }
 }
 
-/// All that a participant ever sends in a step of an attempt is one message, if often.
+/// All that an honest participant ever sends in a step of an attempt is one message, if often.
 ///
 /// # Errors
 /// Who said two things, and where.
 pub fn a_participant_says_one_thing_per_step(history: &History) -> Result<(), String> {
-    match history.said.iter().find(|(_, messages)| messages.len() > 1) {
+    let honest = |id: &ParticipantId| !history.knowledge.corrupt.contains(id);
+    match history.said.iter().find(|((id, ..), messages)| honest(id) && messages.len() > 1) {
         Some(((id, attempt, step), messages)) => {
             Err(format!("{id} said {} things in {step} of attempt {attempt}", messages.len()))
         }
@@ -95,12 +120,13 @@ pub fn a_participant_says_one_thing_per_step(history: &History) -> Result<(), St
     }
 }
 
-/// A share of the root or a share of the self-mask seed of a neighbour leaves its holder, never both.
+/// A share of the root or a share of the self-mask seed of a neighbour leaves an honest holder, never both.
 ///
 /// # Errors
 /// Who revealed both of whom.
 pub fn nobody_reveals_both_secrets_of_a_neighbour(history: &History) -> Result<(), String> {
-    match history.revealed.iter().find(|(_, roles)| roles.len() > 1) {
+    let honest = |id: &ParticipantId| !history.knowledge.corrupt.contains(id);
+    match history.revealed.iter().find(|((id, ..), roles)| honest(id) && roles.len() > 1) {
         Some(((holder, attempt, dealer), _)) => {
             Err(format!("{holder} revealed shares of both secrets of place {dealer} in attempt {attempt}"))
         }
@@ -166,16 +192,43 @@ pub fn a_refused_message_changes_nothing(history: &History) -> Result<(), String
 
 /// Nobody is left out of the next attempt for what the network or somebody's crash did.
 ///
-/// Shares that were changed between coordinator and holder look like those of a bad dealer: what forbids that is TLS, so
-/// this holds only where messages to participants arrive whole.
+/// A coordinator that hears its own lies come back may blame anybody: this holds where messages to participants arrive as
+/// an honest one sent them.
 ///
 /// # Errors
 /// Who was blamed.
 pub fn nobody_honest_is_blamed(history: &History) -> Result<(), String> {
-    match history.blamed.first().filter(|_| history.arrives_whole) {
+    let honest = history.blamed.iter().find(|id| !history.knowledge.corrupt.contains(*id));
+    match honest.filter(|_| history.arrives_whole) {
         Some(id) => Err(format!("{id} is blamed for the end of an attempt")),
         None => Ok(()),
     }
+}
+
+/// Coordinator and corrupt participants, with all that they saw and hold, never have a threshold of shares of both the
+/// root and the self-mask seed of one honest participant.
+///
+/// # Errors
+/// Whose.
+pub fn no_two_secrets_of_one_participant_can_be_computed(history: &History) -> Result<(), String> {
+    history.knowledge.keeps_secrets_apart()
+}
+
+/// The inputs that coordinator and corrupt participants can unmask, with all that they saw and hold, are in each attempt
+/// one sum at most, over as many inputs as the policy asks for.
+///
+/// # Errors
+/// Whose inputs come off otherwise.
+pub fn what_can_be_unmasked_is_one_sum_of_enough_inputs(history: &History) -> Result<(), String> {
+    history.knowledge.is_one_sum()
+}
+
+/// Each lie is refused by the participant that it was told, for its own reason; or believed, where it does no harm.
+///
+/// # Errors
+/// The lie, and what became of it.
+pub fn lies_are_answered_as_they_should_be(history: &History) -> Result<(), String> {
+    history.surprises.first().cloned().map_or(Ok(()), Err)
 }
 
 /// An attempt is over at its deadline, counted from the last restart of the coordinator; and at the end none is open.

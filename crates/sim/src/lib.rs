@@ -7,16 +7,19 @@
 //!
 //! - [`Plan::chaos`]: anything may break, nothing may be wrong (safety).
 //! - [`Plan::faults_stop`]: faults stop, no more leave than the policy allows for, the sum has to come (liveness).
+//! - [`Plan::hostile`]: a [`Script`], by which a coordinator lies or corrupt participants misbehave.
 //! - [`Sabotage`]: what the protocol does not stand, to see each invariant fail.
 //!
 //! [`World::run`] is the way in; a [`Report`] holds what happened.
 
 #![forbid(unsafe_code)]
 
+mod adversary;
 mod coordinator;
 mod dice;
 mod history;
 pub mod invariants;
+mod knowledge;
 mod message;
 mod participant;
 mod plan;
@@ -24,10 +27,12 @@ mod sabotage;
 mod tally;
 mod world;
 
+pub use adversary::{SUMS_MAX, Script};
 pub use coordinator::Outcome;
 pub use dice::{Permille, Seed};
 pub use history::{History, Moved, Position, Refused, Release};
 pub use invariants::{INVARIANTS, Invariant, Violation};
+pub use knowledge::Knowledge;
 pub use plan::{Crashes, Departure, Moment, Network, Plan};
 pub use sabotage::Sabotage;
 pub use tally::Tally;

@@ -2,7 +2,8 @@
 
 #![expect(clippy::print_stderr, reason = "errors of a command line")]
 
-use sordino_sim::{Outcome, Plan, Report, Seed, Tally, World};
+use sordino_sim::{Outcome, Plan, Report, Script, Seed, Tally, World};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -14,7 +15,8 @@ struct Args {
 }
 
 const USAGE: &str = "usage: sordino-sim [--seeds N] [--first S] [--log]
-Each seed is run twice: with faults that never stop, and with faults that stop.";
+Each seed is run three times: with faults that never stop, with faults that stop, and with one of the hostile scripts,
+which take turns; beside faults in every other turn.";
 
 fn main() -> ExitCode {
     let args = match parse(std::env::args().skip(1)) {
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
 /// Runs all seeds and prints what happened; the number of worlds that failed.
 fn run(args: &Args, out: &mut impl Write) -> io::Result<u32> {
     let (mut chaos, mut stopping) = (Tally::default(), Tally::default());
+    let mut hostile: BTreeMap<Script, Tally> = BTreeMap::new();
     let mut failures = 0u32;
     for seed in (args.first..).take(usize::try_from(args.seeds).unwrap_or(usize::MAX)).map(Seed) {
         let safety = World::new(Plan::chaos(seed)).run();
@@ -52,9 +55,31 @@ fn run(args: &Args, out: &mut impl Write) -> io::Result<u32> {
             writeln!(out, "seed {seed}: no sum, though the faults stopped: {outcome:?}\nreplay: {}", replay(seed))?;
         }
         stopping.add(&liveness.tally);
+        let script = Script::of(seed);
+        let attack = World::new(Plan::hostile(seed, script)).run();
+        failures += u32::from(!show(&attack, &format!("{script:?}"), args.log, out)?);
+        hostile.entry(script).or_default().add(&attack.tally);
     }
-    writeln!(out, "faults never stop\n{chaos}\n\nfaults stop\n{stopping}\n\n{failures} failures")?;
+    writeln!(out, "faults never stop\n{chaos}\n\nfaults stop\n{stopping}\n")?;
+    show_scripts(&hostile, out)?;
+    writeln!(out, "\n{failures} failures")?;
     Ok(failures)
+}
+
+/// One line for each script.
+fn show_scripts(hostile: &BTreeMap<Script, Tally>, out: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "{:<22}{:>8}{:>8}{:>10}{:>12}{:>8}{:>8}",
+        "script", "worlds", "lies", "refusals", "rejections", "sums", "aborts"
+    )?;
+    for (script, tally) in hostile {
+        let Tally { worlds, lies, completed, .. } = tally;
+        let (refusals, rejections) = (tally.refusals.values().sum::<u64>(), tally.rejections.values().sum::<u64>());
+        let (name, aborts) = (format!("{script:?}"), tally.aborted.values().sum::<u64>());
+        writeln!(out, "{name:<22}{worlds:>8}{lies:>8}{refusals:>10}{rejections:>12}{completed:>8}{aborts:>8}")?;
+    }
+    Ok(())
 }
 
 /// Prints what went wrong and how to see it again; `true` if nothing did.

@@ -4,6 +4,7 @@
 //! receipt. After a crash it goes on from its disk. An answer it does not believe may have been garbled on the way:
 //! nothing was sent, so it goes back to its disk and asks again, a few times.
 
+use crate::adversary::SUMS_MAX;
 use crate::message::Request;
 use crate::plan::{Departure, Plan};
 use crate::sabotage::Sabotage;
@@ -11,7 +12,7 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 use rand_core::CryptoRng;
 use sordino_codec::RingVector;
 use sordino_secagg::coordinator::{Outgoing, Receipt, Rejection};
-use sordino_secagg::participant::{AwaitingRoster, Identity, Refusal, Stored, Trust};
+use sordino_secagg::participant::{AwaitingRoster, Exposure, Identity, Refusal, Stored, Trust};
 use sordino_secagg::{ParticipantId, Step};
 use std::collections::BTreeMap;
 
@@ -40,6 +41,8 @@ pub(crate) struct ParticipantNode {
     pub(crate) key: SigningKey,
     pub(crate) input: RingVector,
     pub(crate) departure: Option<Departure>,
+    /// Place in the cohort.
+    place: usize,
     /// Counts starts of the process: what an earlier one had set a timer for is void.
     pub(crate) incarnation: u32,
     disk: Disk,
@@ -55,6 +58,8 @@ struct Disk {
     attempt: u32,
     state: Option<Vec<u8>>,
     upload: Option<Vec<u8>>,
+    /// The sums over the model that it helped to open.
+    exposure: Exposure,
 }
 
 struct Memory {
@@ -85,10 +90,18 @@ pub(crate) struct Computed {
     upload: Option<Vec<u8>>,
 }
 
+impl Computed {
+    /// The bytes that go out; of an upload, its header.
+    pub(crate) fn message(&self) -> &[u8] {
+        self.stored.message()
+    }
+}
+
 impl ParticipantNode {
-    pub(crate) fn new(id: ParticipantId, key: SigningKey, input: RingVector, departure: Option<Departure>) -> Self {
-        let disk = Disk { attempt: FIRST_ATTEMPT, state: None, upload: None };
-        let mut node = Self { id, key, input, departure, incarnation: 0, disk, backup: None, memory: None };
+    pub(crate) fn new(plan: &Plan, place: usize, key: SigningKey, input: RingVector) -> Self {
+        let (id, departure) = (plan.participant(place), plan.departures.get(&place).copied());
+        let disk = Disk { attempt: FIRST_ATTEMPT, state: None, upload: None, exposure: Exposure::default() };
+        let mut node = Self { id, key, input, departure, place, incarnation: 0, disk, backup: None, memory: None };
         node.memory = Some(Memory::blank(FIRST_ATTEMPT));
         node
     }
@@ -116,7 +129,7 @@ impl ParticipantNode {
         let mut memory = Memory::blank(self.disk.attempt);
         memory.refusals = before.map_or(0, |before| before.refusals);
         if let Some(bytes) = &self.disk.state {
-            let stored = Stored::from_bytes(bytes, plan.context(self.disk.attempt));
+            let stored = Stored::from_bytes(bytes, plan.context_at(self.place, self.disk.attempt));
             memory.stored = Some(stored.expect("a disk gives back what was written"));
             memory.upload = self.disk.upload.clone();
         }
@@ -145,7 +158,8 @@ impl ParticipantNode {
 
     pub(crate) fn advertise(&mut self, plan: &Plan, rng: &mut impl CryptoRng) -> Result<Computed, Refusal> {
         let identity = Identity { id: &self.id, certificates: self.id.as_str().as_bytes() };
-        let context = plan.context(self.disk.attempt);
+        let context = plan.context_at(self.place, self.disk.attempt);
+        self.disk.exposure.check(&context.digest(), SUMS_MAX)?;
         let state = AwaitingRoster::advertise(context, identity, self.input.clone(), &self.key, rng)?;
         Ok(Computed { stored: Stored::AwaitingRoster(state), upload: None })
     }
@@ -192,11 +206,14 @@ impl ParticipantNode {
     }
 
     /// From here on, this is what it has said.
-    pub(crate) fn store(&mut self, computed: Computed, sabotage: Option<Sabotage>) {
+    pub(crate) fn store(&mut self, computed: Computed, plan: &Plan) {
         let Computed { stored, upload } = computed;
         let state = stored.to_bytes().to_vec();
-        self.disk = Disk { attempt: self.disk.attempt, state: Some(state), upload: upload.clone() };
-        if sabotage == Some(Sabotage::EverybodyStartsOver) && stored.step() == Step::MaskedInput {
+        (self.disk.state, self.disk.upload) = (Some(state), upload.clone());
+        if stored.step() == Step::Unmasking && plan.sabotage != Some(Sabotage::SumsAreNotCounted) {
+            self.disk.exposure.note(&plan.context_at(self.place, self.disk.attempt).digest());
+        }
+        if plan.sabotage == Some(Sabotage::EverybodyStartsOver) && stored.step() == Step::MaskedInput {
             self.backup = Some(self.disk.clone());
         }
         let refusals = self.memory.as_ref().map_or(0, |memory| memory.refusals);
@@ -243,7 +260,7 @@ impl ParticipantNode {
     /// Another attempt runs: the old one's secrets go, and its number is passed.
     pub(crate) fn moves_to(&mut self, attempt: u32) {
         if attempt > self.disk.attempt && self.memory.is_some() {
-            self.disk = Disk { attempt, state: None, upload: None };
+            (self.disk.attempt, self.disk.state, self.disk.upload) = (attempt, None, None);
             self.memory = Some(Memory::blank(attempt));
         }
     }

@@ -1,11 +1,12 @@
 //! What a seed draws before anything happens: the cohort, its policy, and what will go wrong.
 
+use crate::adversary::Script;
 use crate::dice::{Dice, Permille, Purpose, Seed};
 use crate::sabotage::Sabotage;
 use sordino_codec::RingBits;
 use sordino_secagg::coordinator::{Millis, Timing};
 use sordino_secagg::{Context, Faults, ParticipantId, Prg, Step, Topology};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A world before it runs.
 #[derive(Debug, Clone)]
@@ -38,6 +39,12 @@ pub struct Plan {
     pub quiet_from: Millis,
     /// What is broken on purpose, so that an invariant can be seen to fail.
     pub sabotage: Option<Sabotage>,
+    /// What hostile parties do.
+    pub script: Option<Script>,
+    /// Participants that are corrupt, by their place in the cohort: no more than `faults.corrupt`.
+    pub corrupt: BTreeSet<usize>,
+    /// Honest participants that a script is aimed at.
+    pub victims: BTreeSet<usize>,
 }
 
 /// How messages travel.
@@ -154,6 +161,44 @@ impl Plan {
         plan
     }
 
+    /// A script, beside the faults of [`Self::chaos`] in half of the worlds, and beside nothing else in the others.
+    /// Messages to participants arrive as the coordinator sent them: a garbled lie would be refused for that.
+    #[must_use]
+    pub fn hostile(seed: Seed, script: Script) -> Self {
+        let is_rough = seed.0 / Script::ALL.len() as u64 % 2 == 1;
+        let mut plan = if is_rough { Self::chaos(seed) } else { Self::peace(seed) };
+        plan.network.corruption_down = Permille::NEVER;
+        if script.is_of_coordinator() {
+            // What it passes on to others it has to have heard right.
+            plan.network.corruption_up = Permille::NEVER;
+        }
+        let mut dice = Dice::new(seed, Purpose::Script);
+        if script.needs_corrupt() && plan.faults.corrupt == 0 {
+            plan.cohort = u32_between(&mut dice, 5, 12);
+            plan.faults = Faults { corrupt: 1, max_dropout_fraction: 0.2 };
+            plan.min_survivors = (plan.cohort / 2).max(MIN_SURVIVORS);
+            plan.quorum = plan.cohort;
+            plan.departures.retain(|place, _| *place < plan.cohort as usize);
+        }
+        let cohort = plan.cohort as usize;
+        let corrupt = u32_between(&mut dice, u32::from(script.needs_corrupt()), plan.faults.corrupt);
+        while plan.corrupt.len() < corrupt as usize {
+            plan.corrupt.insert(dice.index(cohort));
+        }
+        let honest: Vec<usize> = (0..cohort).filter(|place| !plan.corrupt.contains(place)).collect();
+        let victims = match script {
+            Script::AsksForBothShares => dice.between(1, honest.len() as u64 - 1),
+            Script::GivesAnotherModel | Script::RerunsMinusOne => 1,
+            _ => dice.between(1, (honest.len() as u64 / 3).max(1)),
+        };
+        while (plan.victims.len() as u64) < victims {
+            plan.victims.insert(honest[dice.index(honest.len())]);
+        }
+        plan.attempts_max = script.attempts_max();
+        plan.script = Some(script);
+        plan
+    }
+
     /// The same cohort with nothing going wrong.
     #[must_use]
     pub fn peace(seed: Seed) -> Self {
@@ -185,6 +230,9 @@ impl Plan {
             departures: BTreeMap::new(),
             quiet_from: Millis::MAX,
             sabotage: None,
+            script: None,
+            corrupt: BTreeSet::new(),
+            victims: BTreeSet::new(),
         }
     }
 
@@ -230,9 +278,20 @@ impl Plan {
             vector_len: self.vector_len as u64,
             bits: self.bits,
             prg: if self.seed.0.is_multiple_of(2) { Prg::Aes256Ctr } else { Prg::Aes128Ctr },
+            pq: !self.seed.0.is_multiple_of(3),
             min_survivors: if lax { MIN_SURVIVORS } else { self.min_survivors },
             faults: self.faults,
         }
+    }
+
+    /// What a participant believes an attempt to be about: whoever was given another model believes something else.
+    #[must_use]
+    pub fn context_at(&self, place: usize, attempt: u32) -> Context {
+        let context = self.context(attempt);
+        if self.script == Some(Script::GivesAnotherModel) && self.victims.contains(&place) {
+            return Context { model: [3; 32], ..context };
+        }
+        context
     }
 
     /// The name of a participant; names are in the order of places.

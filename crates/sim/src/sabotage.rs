@@ -23,6 +23,10 @@ pub enum Sabotage {
     RefusalsExtendDeadlines,
     /// A restarted coordinator has lost that it released a sum, and begins another attempt.
     ReleasesAreForgotten,
-    /// The coordinator garbles a share on its way from dealer to holder.
-    SharesAreGarbled,
+    /// The observer takes corrupt participants for honest ones.
+    CorruptPassForHonest,
+    /// The authority certifies whomever the coordinator invents, as the registrar does in some scripts.
+    AuthorityCertifiesAnybody,
+    /// Participants do not count the sums that they help to open.
+    SumsAreNotCounted,
 }

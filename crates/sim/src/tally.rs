@@ -40,6 +40,10 @@ pub struct Tally {
     pub rejections: BTreeMap<String, u64>,
     /// Messages that participants did not believe, by reason.
     pub refusals: BTreeMap<String, u64>,
+    /// Lies that participants were told, as often as they looked at one.
+    pub lies: u64,
+    /// Lies that were refused; the others do no harm.
+    pub lies_refused: u64,
     /// Events.
     pub events: u64,
 }
@@ -66,6 +70,8 @@ impl Tally {
         self.changed_down += other.changed_down;
         merge(&mut self.rejections, &other.rejections);
         merge(&mut self.refusals, &other.refusals);
+        self.lies += other.lies;
+        self.lies_refused += other.lies_refused;
         self.events += other.events;
     }
 }

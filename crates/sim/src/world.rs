@@ -3,10 +3,12 @@
 mod books;
 mod network;
 
+use crate::adversary::{Adversary, Expected, Script};
 use crate::coordinator::{CoordinatorNode, Crashed, Outcome};
 use crate::dice::{Dice, Permille, Purpose};
 use crate::history::History;
 use crate::invariants::{INVARIANTS, Invariant, Violation};
+use crate::knowledge::Knowledge;
 use crate::message::{Answer, Reply, Request};
 use crate::participant::{Action, Computed, Directory, ParticipantNode};
 use crate::plan::{Moment, Plan};
@@ -64,6 +66,7 @@ pub struct World {
     directory: Directory,
     coordinator: CoordinatorNode,
     registrar: Registrar,
+    adversary: Option<Adversary>,
     tick_at: Option<Millis>,
     history: History,
     tally: Tally,
@@ -100,21 +103,25 @@ impl World {
     pub fn new(plan: Plan) -> Self {
         let mut secrets = Dice::new(plan.seed, Purpose::Secrets);
         let mut participants = Vec::new();
-        let arrives_whole = plan.network.corruption_down == Permille::NEVER;
-        let mut history = History { min_survivors: plan.min_survivors, arrives_whole, ..History::default() };
+        let mut history = observer(&plan);
         for place in 0..plan.cohort as usize {
-            let id = plan.participant(place);
             let key = SigningKey::from_bytes(&secrets.bytes());
             let input = draw_input(&plan, &mut secrets);
-            history.inputs.insert(id.clone(), input.clone());
-            participants.push(ParticipantNode::new(id, key, input, plan.departures.get(&place).copied()));
+            history.inputs.insert(plan.participant(place), input.clone());
+            participants.push(ParticipantNode::new(&plan, place, key, input));
         }
         let registrar =
             Registrar { key: SigningKey::from_bytes(&secrets.bytes()), signed: BTreeMap::new(), asked: None };
         let keys: BTreeMap<_, _> =
             participants.iter().map(|node| (node.id.clone(), node.key.verifying_key())).collect();
-        let directory = Directory { keys: keys.clone(), registrar: registrar.key.verifying_key() };
+        let mut directory = Directory { keys: keys.clone(), registrar: registrar.key.verifying_key() };
+        let signers: Vec<SigningKey> = participants.iter().map(|node| node.key.clone()).collect();
+        let adversary = Adversary::new(&plan, &signers, &registrar.key);
+        if plan.sabotage == Some(Sabotage::AuthorityCertifiesAnybody) {
+            directory.keys.extend(adversary.as_ref().map(Adversary::invented));
+        }
         let mut world = Self {
+            adversary,
             invariants: INVARIANTS.to_vec(),
             faults: Dice::new(plan.seed, Purpose::Faults),
             secrets,
@@ -215,8 +222,18 @@ impl World {
             return;
         }
         let (now, id) = (self.now, self.participants[from].id.clone());
-        let Self { plan, faults, history, coordinator, .. } = self;
-        let reply = coordinator.handle(&id, request, now, &mut breaks(plan, now, faults), history);
+        let Self { plan, faults, history, coordinator, adversary, .. } = self;
+        let attempt = coordinator.attempt();
+        let taken = adversary.as_mut().and_then(|adversary| adversary.takes(from, request, attempt, now));
+        let reply = match taken {
+            Some(answer) => Ok(Reply { attempt, answer }),
+            None => coordinator.handle(&id, request, now, &mut breaks(plan, now, faults), history).map(|reply| {
+                match adversary {
+                    Some(adversary) => adversary.shows(from, request, reply, coordinator, now),
+                    None => reply,
+                }
+            }),
+        };
         self.survives(&reply);
         if let Ok(reply) = reply {
             if let Answer::Receipt { step, outcome } = &reply.answer {
@@ -337,6 +354,7 @@ impl World {
             Answer::Receipt { step, outcome } => node.receipt(*step, outcome),
             Answer::Opening { step, outgoing: Outgoing::Message(bytes) } if node.awaits(*step) => {
                 let made = node.compute(bytes, &self.directory, self.secrets.rng());
+                self.observe(to, *step, bytes, &made);
                 self.bring_out(to, *step, made);
             }
             Answer::Opening { step, outgoing } if node.awaits(*step) => {
@@ -347,6 +365,29 @@ impl World {
             }
             Answer::Over => node.dismiss(),
             Answer::Opening { .. } | Answer::OtherAttempt => {}
+        }
+    }
+
+    /// Writes down what a participant makes of an opening, and compares it with what it should make of a lie.
+    fn observe(&mut self, who: usize, step: Step, opening: &[u8], made: &Result<Computed, Refusal>) {
+        let id = &self.participants[who].id;
+        match (step, made) {
+            (Step::ShareKeys, Ok(_)) => self.history.knowledge.takes_place(id, opening),
+            (Step::MaskedInput, Ok(computed)) => self.history.knowledge.masks(opening, computed.message()),
+            _ => {}
+        }
+        let Some(expected) = self.adversary.as_ref().and_then(|adversary| adversary.expected(who, opening)) else {
+            return;
+        };
+        self.tally.lies += 1;
+        let got = match made {
+            Ok(_) => Expected::Believed,
+            Err(refusal) => Expected::Refused(refusal.clone()),
+        };
+        self.tally.lies_refused += u64::from(matches!(got, Expected::Refused(_)));
+        if got != *expected {
+            let surprise = format!("{id} in {step}: a lie should be {expected:?} and is {got:?}");
+            self.history.surprises.push(surprise);
         }
     }
 
@@ -365,7 +406,7 @@ impl World {
         if self.breaks_down(who, step, Moment::BeforeStoring) {
             return;
         }
-        self.participants[who].store(computed, self.plan.sabotage);
+        self.participants[who].store(computed, &self.plan);
         if self.breaks_down(who, step, Moment::BeforeSending) {
             return;
         }
@@ -375,11 +416,23 @@ impl World {
     }
 
     fn send(&mut self, who: usize, request: Request) {
+        let attempt = self.participants[who].attempt();
+        let twisted = self.adversary.as_mut().and_then(|adversary| adversary.twists(who, attempt, &request));
+        let Some((requests, later)) = twisted else { return self.hand_over(who, request, 0) };
+        requests.into_iter().for_each(|request| self.hand_over(who, request, later));
+    }
+
+    /// Hands a message to the network, or keeps it back for a while.
+    fn hand_over(&mut self, who: usize, request: Request, later: Millis) {
         let node = &self.participants[who];
         let (id, attempt, step) = (node.id.clone(), node.attempt(), request.step());
         match &request {
-            Request::Say { bytes, .. } => self.history.says(&id, attempt, step, bytes.clone()),
+            Request::Say { bytes, .. } => {
+                self.history.knowledge.hears(step, bytes);
+                self.history.says(&id, attempt, step, bytes.clone());
+            }
             Request::Upload { header, packed } => {
+                self.history.knowledge.hears(step, header);
                 self.history.says(&id, attempt, step, [&header[..], packed].concat());
             }
             Request::Ask { .. } => {}
@@ -388,7 +441,11 @@ impl World {
         if speaks {
             self.note(format_args!("{id} {} {step} of attempt {attempt}", request.name()));
         }
-        self.post(Event::ToCoordinator { from: who, request });
+        let event = Event::ToCoordinator { from: who, request };
+        match later {
+            0 => self.post(event),
+            _ => self.at(self.now + later, event),
+        }
         if speaks {
             self.breaks_down(who, step, Moment::AfterSending);
         }
@@ -422,6 +479,20 @@ impl World {
         }
         self.participants[who].crash(self.plan.sabotage);
         true
+    }
+}
+
+/// An observer that has seen nothing yet.
+fn observer(plan: &Plan) -> History {
+    let lies = plan.script.is_some_and(Script::is_of_coordinator);
+    let known = plan.sabotage != Some(Sabotage::CorruptPassForHonest);
+    let corrupt = plan.corrupt.iter().filter(|_| known).map(|&place| plan.participant(place)).collect();
+    History {
+        min_survivors: plan.min_survivors,
+        arrives_whole: plan.network.corruption_down == Permille::NEVER && !lies,
+        knowledge: Knowledge::new(corrupt, plan.faults, plan.min_survivors),
+        reruns: plan.script == Some(Script::RerunsMinusOne),
+        ..History::default()
     }
 }
 

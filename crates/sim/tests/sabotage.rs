@@ -2,7 +2,7 @@
 
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
-use sordino_sim::{Crashes, INVARIANTS, Permille, Plan, Sabotage, Seed, World};
+use sordino_sim::{Crashes, INVARIANTS, Permille, Plan, Sabotage, Script, Seed, World};
 
 /// Worlds to try: not in every one of them somebody crashes at the right moment.
 const SEEDS: u64 = 60;
@@ -13,6 +13,9 @@ fn plans(sabotage: Sabotage) -> impl Iterator<Item = (Plan, Plan)> {
         let honest = match sabotage {
             // These need a round that comes to its end.
             Sabotage::EverybodyStartsOver => Plan::peace(Seed(seed)),
+            Sabotage::CorruptPassForHonest => Plan::hostile(Seed(seed), Script::DealsWrongShares),
+            Sabotage::AuthorityCertifiesAnybody => Plan::hostile(Seed(seed), Script::InventsParticipants),
+            Sabotage::SumsAreNotCounted => Plan::hostile(Seed(seed), Script::RerunsMinusOne),
             Sabotage::ReleasesAreForgotten => crashing(Plan::peace(Seed(seed)), Permille::NEVER, Permille(120)),
             _ => crashing(Plan::chaos(Seed(seed)), Permille(60), Permille(60)),
         };
@@ -92,6 +95,35 @@ fn a_second_sum_of_a_round_is_noticed() {
 }
 
 #[test]
-fn blame_for_what_the_coordinator_garbled_is_noticed() {
-    is_caught(Sabotage::SharesAreGarbled, "nobody_honest_is_blamed");
+fn blame_for_an_honest_dealer_is_noticed() {
+    is_caught(Sabotage::CorruptPassForHonest, "nobody_honest_is_blamed");
+}
+
+#[test]
+fn two_secrets_of_one_participant_are_noticed() {
+    is_caught(Sabotage::EverybodyStartsOver, "no_two_secrets_of_one_participant_can_be_computed");
+}
+
+#[test]
+fn an_input_that_comes_off_alone_is_noticed() {
+    is_caught(Sabotage::EverybodyStartsOver, "what_can_be_unmasked_is_one_sum_of_enough_inputs");
+}
+
+#[test]
+fn a_lie_that_is_believed_is_noticed() {
+    is_caught(Sabotage::AuthorityCertifiesAnybody, "lies_are_answered_as_they_should_be");
+}
+
+#[test]
+fn one_sum_too_many_is_noticed() {
+    is_caught(Sabotage::SumsAreNotCounted, "nobody_helps_to_open_too_many_sums");
+}
+
+/// No invariant is without a sabotage that it notices.
+#[test]
+fn every_invariant_is_seen_to_fail() {
+    let here = include_str!("sabotage.rs");
+    for (name, _) in INVARIANTS {
+        assert!(here.contains(&format!("\"{name}\"")), "{name} is never seen to fail");
+    }
 }

@@ -1,0 +1,79 @@
+//! Each hostile script over some seeds, beside faults and without: every lie is refused for its own reason or does no
+//! harm, nobody's input comes off alone, and what is released is exact.
+
+#![expect(clippy::print_stdout, reason = "a test prints what happened")]
+
+use sordino_sim::{Plan, Script, Seed, Tally, World};
+
+/// Worlds of each script, if nobody asks for more; half of them with other faults beside.
+const WORLDS: u64 = 12;
+
+/// What has to happen over all worlds of a script, so that it was one.
+struct Wanted {
+    /// Reasons for which participants refuse.
+    refusals: &'static [&'static str],
+    /// Reasons for which the coordinator rejects.
+    rejections: &'static [&'static str],
+}
+
+fn play(script: Script, wanted: &Wanted) {
+    let worlds = std::env::var("SORDINO_SIM_WORLDS").ok().and_then(|text| text.parse().ok()).unwrap_or(WORLDS);
+    let turns = Script::ALL.len() as u64;
+    let first = Script::ALL.iter().position(|other| *other == script).map_or(0, |at| at as u64);
+    let mut tally = Tally::default();
+    for seed in (first..).step_by(Script::ALL.len()).take_while(|seed| *seed < worlds * turns).map(Seed) {
+        let report = World::new(Plan::hostile(seed, script)).run();
+        let (violations, log) = (&report.violations, &report.log);
+        assert!(
+            violations.is_empty(),
+            "{}\nseed {seed}, {script:?}: {violations:?}\nreplay: cargo xtask sim --first {seed} --seeds 1 --log",
+            log.join("\n")
+        );
+        tally.add(&report.tally);
+    }
+    println!("{script:?}\n{tally}\nlies {} refused {}", tally.lies, tally.lies_refused);
+    for reason in wanted.refusals {
+        assert!(tally.refusals.contains_key(*reason), "nobody refused for {reason}: {:?}", tally.refusals);
+    }
+    for reason in wanted.rejections {
+        assert!(tally.rejections.contains_key(*reason), "nothing was rejected for {reason}: {:?}", tally.rejections);
+    }
+    assert!(tally.completed > 0, "no sum in any world: too much breaks");
+    let lies = script.is_of_coordinator() && script != Script::RerunsMinusOne;
+    assert!(!lies || tally.lies >= worlds / 2, "only {} lies", tally.lies);
+}
+
+macro_rules! scripts {
+    ($($name:ident: $script:ident, refused $refusals:expr, rejected $rejections:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            play(Script::$script, &Wanted { refusals: &$refusals, rejections: &$rejections });
+        })*
+
+        #[test]
+        fn every_script_has_its_test() {
+            assert_eq!([$(Script::$script),*], Script::ALL);
+        }
+    };
+}
+
+scripts! {
+    lies_about_survivors: LiesAboutSurvivors, refused ["NotCounted", "TooFewSurvivors", "TooFewNeighbours"], rejected [];
+    two_survivor_sets: TwoSurvivorSets, refused ["BadSignature"], rejected [];
+    asking_for_both_shares: AsksForBothShares, refused ["TooFewNeighbours"], rejected [];
+    replaced_keys: ReplacesKeys, refused ["BadNeighbour"], rejected [];
+    invented_participants: InventsParticipants, refused ["BadNeighbour", "RosterSignature"], rejected [];
+    a_shrunk_cohort: ShrinksTheCohort, refused ["RosterTooSmall", "TooFewSurvivors"], rejected [];
+    a_forged_graph: ForgesTheGraph, refused ["WrongNeighbours"], rejected [];
+    another_model: GivesAnotherModel, refused ["WrongContext", "NotInRoster", "BadNeighbour"], rejected [];
+    an_old_attempt_replayed: ReplaysAnOldAttempt, refused ["WrongContext", "NotInRoster"], rejected [];
+    withheld_messages: WithholdsMessages, refused ["TooFewNeighbours"], rejected ["WrongDealers"];
+    declared_dropped: DeclaresDropped, refused ["NotCounted"], rejected [];
+    a_round_again_minus_one: RerunsMinusOne, refused ["TooManySums"], rejected [];
+    garbage: SendsGarbage, refused [], rejected ["Malformed"];
+    wrong_shares: DealsWrongShares, refused [], rejected [];
+    wrong_reveals: RevealsWrongShares, refused [], rejected ["BadShare", "ForeignShare"];
+    old_shares: RepeatsOldShares, refused [], rejected ["WrongContext"];
+    two_messages: SaysTwoThings, refused [], rejected ["AlreadySubmitted"];
+    late_inputs: InputsComeLate, refused [], rejected ["WrongStep"];
+}
