@@ -1,5 +1,9 @@
 //! Training that comes to nothing, and a coordinator that lies: a site says what is wrong, and takes no part.
 
+mod fake;
+mod overlap;
+mod told;
+
 use super::{
     POLICY,
     common::{TestFederation, model},
@@ -209,6 +213,10 @@ fn under(task: &Task, change: impl FnOnce(&mut Policy)) -> Task {
 /// A coordinator with the true one's certificate that says these things.
 struct Liar {
     url: String,
+    spoken: Arc<Spoken>,
+}
+
+struct Spoken {
     said: Mutex<Said>,
     heard: Mutex<Vec<String>>,
 }
@@ -216,11 +224,11 @@ struct Liar {
 impl Liar {
     /// How many requests had this in their path.
     fn heard(&self, part: &str) -> usize {
-        self.heard.lock().unwrap().iter().filter(|path| path.contains(part)).count()
+        self.spoken.heard.lock().unwrap().iter().filter(|path| path.contains(part)).count()
     }
 }
 
-async fn say(State(liar): State<Arc<Liar>>, uri: Uri) -> Answer {
+async fn say(State(liar): State<Arc<Spoken>>, uri: Uri) -> Answer {
     liar.heard.lock().unwrap().push(uri.path().to_owned());
     match liar.said.lock().unwrap().get_mut(uri.path()) {
         Some(answers) if answers.len() > 1 => answers.remove(0),
@@ -232,6 +240,13 @@ async fn say(State(liar): State<Arc<Liar>>, uri: Uri) -> Answer {
 async fn liar(federation: &TestFederation, mut said: Said) -> Arc<Liar> {
     let token = TokenAnswer { access_token: "any".into(), token_type: "Bearer".into(), expires_in: 600 };
     said.insert("/v1/token".to_owned(), vec![ok(&token)]);
+    let spoken = Arc::new(Spoken { said: said.into(), heard: Mutex::default() });
+    let url = listen(federation, Router::new().fallback(say).with_state(spoken.clone())).await;
+    Arc::new(Liar { url, spoken })
+}
+
+/// Serves this with the true coordinator's certificate; the address.
+async fn listen(federation: &TestFederation, router: Router) -> String {
     let keys = federation.folder.path().join("keys");
     let chain = CertificateDer::pem_file_iter(keys.join("server.pem")).unwrap().map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_file(keys.join("server.key")).unwrap();
@@ -245,8 +260,6 @@ async fn liar(federation: &TestFederation, mut said: Said) -> Arc<Liar> {
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
-    let liar = Arc::new(Liar { url, said: said.into(), heard: Mutex::default() });
-    let router = Router::new().fallback(say).with_state(liar.clone());
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let (acceptor, router) = (acceptor.clone(), router.clone());
@@ -258,7 +271,7 @@ async fn liar(federation: &TestFederation, mut said: Said) -> Arc<Liar> {
             });
         }
     });
-    liar
+    url
 }
 
 /// A coordinator that was set back, or lies about policy, model or round, is not believed before anything is trained.

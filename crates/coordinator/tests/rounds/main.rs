@@ -6,6 +6,7 @@
 mod common;
 mod hostile;
 mod lies;
+mod network;
 mod raw;
 mod site;
 mod stage;

@@ -272,6 +272,6 @@ impl Raw {
 }
 
 /// `docs/protocol.md`: what precedes a message where it is signed.
-const MESSAGE_SIGNATURE: &[u8] = b"sordino/secagg/v1/message signature";
+const MESSAGE_SIGNATURE: &[u8] = b"sordino/secagg/v2/message signature";
 /// Where the digest stands in a MaskedInput: after version, type, context, index, dealers and length.
 const DIGEST: std::ops::Range<usize> = 80..112;

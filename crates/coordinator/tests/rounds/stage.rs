@@ -10,7 +10,7 @@ use super::{
     sum,
 };
 use http::StatusCode;
-use sordino_participant::{Summary, TrainError};
+use sordino_participant::{Client, Credentials, Summary, TrainError};
 use sordino_wire::{
     TaskId,
     api::{Round, RoundState},
@@ -39,13 +39,28 @@ pub const VALUES: usize = 41;
 impl Stage {
     /// Makes a task for `honest` sites and others, of whom there have to be as many as the policy's target lacks.
     pub async fn open(policy: &str, values: usize, honest: u8) -> Self {
-        let federation = TestFederation::start().await;
-        let rounds = tokio::spawn(sordino_coordinator::rounds::run(federation.app.clone()));
-        let created = federation.create_task(policy, federation.upload(&model(&vec![0.5; values])).await).await;
-        let sites = join(&federation, honest).await;
-        let mut stage = Self { federation, task: created.id, sites, running: Vec::new(), rounds };
-        stage.running = stage.sites.iter().map(|site| tokio::spawn(site.train(&stage.task, None))).collect();
+        let mut stage = Self::prepare("", policy, values, honest).await;
+        stage.begin();
         stage
+    }
+
+    /// The same, and the sites have joined and do nothing yet.
+    ///
+    /// - `extra_config`: appended to `sordino.toml`.
+    pub async fn prepare(extra_config: &str, policy: &str, values: usize, honest: u8) -> Self {
+        let federation = TestFederation::start_with(extra_config, |_| sordino_coordinator::Routes::new()).await;
+        let rounds = tokio::spawn(sordino_coordinator::rounds::run(federation.app.clone()));
+        // In chunks, as large as they may be.
+        let admin = Credentials::load(&federation.places.admin, Some(&federation.url.parse().unwrap())).unwrap();
+        let first = Client::new(&admin).unwrap().put_model(&model(&vec![0.5; values])).await.unwrap();
+        let created = federation.create_task(policy, first).await;
+        let sites = join(&federation, honest).await;
+        Self { federation, task: created.id, sites, running: Vec::new(), rounds }
+    }
+
+    /// The sites train.
+    pub fn begin(&mut self) {
+        self.running = self.sites.iter().map(|site| tokio::spawn(site.train(&self.task, None))).collect();
     }
 
     /// Waits for the honest sites. The server still runs, and the last round's sum is exactly that of the honest sites'
