@@ -100,6 +100,8 @@ pub(crate) enum DemoError {
     NoRelease { round: u64 },
     #[error("round {round}: the released sum is not the sum of its survivors' inputs, from value {at} on")]
     WrongSum { round: u64, at: usize },
+    #[error("round {round}: what its survivors encoded cannot be read")]
+    Inputs { round: u64, source: sordino_participant::dump::DumpError },
     #[error("the model cannot be evaluated")]
     Evaluate(#[source] Box<dyn Error + Send + Sync>),
     #[error("round {round}, in which the coordinator was killed, was not finished by the same attempt")]
@@ -125,6 +127,8 @@ pub(crate) enum BenchError {
     Topology(#[from] NoTopology),
     #[error("an input does not fit the ring")]
     Ring(#[from] sordino_codec::RingError),
+    #[error("the model is too long for an encoding")]
+    Encoding(#[from] EncodingError),
     #[error("certificates for the cohort could not be made")]
     Certificates(#[source] Box<dyn Error + Send + Sync>),
     #[error("{dropouts} dropouts that leave everybody {threshold} neighbours were not found")]
@@ -133,6 +137,24 @@ pub(crate) enum BenchError {
     WrongSum,
     #[error("the coordinator had nothing for {0}")]
     Silent(String),
+    #[error("states and inputs of the cohort cannot be put into temporary files")]
+    Files(#[source] io::Error),
+    #[error("the coordinator's data folder cannot be used")]
+    Store(#[from] sordino_store::StoreError),
+    #[error("an input did not get into the spool")]
+    Spool(#[from] sordino_store::SpoolError),
+    #[error("a participant's state was put away and cannot be read")]
+    Restore(#[from] sordino_secagg::participant::RestoreError),
+    #[error("the process whose memory is measured cannot be run")]
+    Process(#[source] io::Error),
+    #[error("the process whose memory is measured failed: {0}")]
+    Measured(String),
+    #[error("the system does not tell how much memory a process used (VmHWM in /proc/self/status)")]
+    NoPeak,
+    #[error("the other implementation's script cannot be run by {python}")]
+    Python { python: PathBuf, source: io::Error },
+    #[error("the other implementation's script failed: {0}")]
+    Peer(String),
 }
 
 /// Codes that the process ends with; 0 and 2 (usage) are clap's and the system's.

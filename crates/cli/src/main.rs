@@ -14,6 +14,7 @@ mod config;
 mod dataset;
 mod demo;
 mod dev;
+mod dumps;
 mod duration;
 mod failure;
 mod files;
@@ -70,6 +71,7 @@ enum Command {
 fn main() -> ExitCode {
     // clap prints help and usage itself, and ends with 0 or 2.
     let Cli { output, command } = Cli::parse();
+    dumps::forbid();
     match run(command, Output::new(output)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

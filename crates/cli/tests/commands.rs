@@ -27,6 +27,9 @@ fn help_shows_an_example_for_every_command() {
         &["policy", "check"],
         &["config", "check"],
         &["bench", "secagg"],
+        &["bench", "scale"],
+        &["bench", "memory"],
+        &["bench", "all"],
     ] {
         let help = sordino(&[command, &["--help"]].concat());
         help.ended(0);
@@ -189,10 +192,11 @@ fn a_policy_is_checked_and_what_follows_is_shown() {
     assert!(ran.stderr.contains("cohort.min") && ran.stderr.contains("hint: "), "{}", ran.stderr);
 }
 
-/// A short run of every cohort; each compares the opened sum with the plain one before it reports.
+/// A short run of every cohort; each compares the opened sum with the plain one before it reports. Without the other
+/// implementation there is nothing to compare with, and that is no failure.
 #[test]
 fn a_quick_benchmark_measures_every_cohort() {
-    let ran = sordino(&["bench", "secagg", "--quick", "--output", "json"]);
+    let ran = sordino(&["bench", "secagg", "--quick", "--python", "/nonexistent/python3", "--output", "json"]);
     ran.ended(0);
     let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     let rows = report["rows"].as_array().unwrap();
@@ -205,7 +209,57 @@ fn a_quick_benchmark_measures_every_cohort() {
     for key in ["masking", "adding"] {
         assert!(report[key]["fraction"].as_f64().unwrap() > 0.0);
     }
-    assert!(report["marks"].as_array().unwrap().is_empty());
+    assert_eq!(report["peer"]["skipped"], "there is no /nonexistent/python3");
+    assert!(ran.stderr.contains("the peer is skipped: there is no /nonexistent/python3"), "{}", ran.stderr);
+}
+
+/// Cohorts of three sizes, split by step and by role; each compares its sum before it reports.
+#[test]
+fn a_quick_scale_shows_a_curve() {
+    let ran = sordino(&["bench", "scale", "--quick", "--output", "json"]);
+    ran.ended(0);
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let cohort = &report["cohorts"][0];
+    assert_eq!((&cohort["n"], &cohort["dropouts"], &cohort["corrupt"]), (&24.into(), &3.into(), &2.into()));
+    let answered: Vec<_> = cohort["steps"].as_array().unwrap().iter().map(|step| step["answered"].as_u64()).collect();
+    assert_eq!(answered, [24, 24, 21, 21, 21, 0].map(Some));
+    let share = cohort["bytes_up_of_limit"].as_f64().unwrap();
+    assert!(share > 0.0 && share <= 1.0, "a participant sends {share} of what it may");
+    let points = report["curve"]["points"].as_array().unwrap();
+    assert_eq!(points.iter().map(|point| point["n"].as_u64()).collect::<Vec<_>>(), [12, 24, 36].map(Some));
+    assert!(report["curve"]["by_log2_n"]["residual"].as_f64().unwrap() >= 0.0);
+}
+
+/// The memory of a small round, in a process of its own, with states and inputs in files.
+#[test]
+fn the_memory_of_a_round_is_measured() {
+    let ran = sordino(&["bench", "memory", "--n", "20", "--d", "50000", "--output", "json"]);
+    ran.ended(0);
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let bytes = |key: &str| report[key].as_u64().unwrap();
+    let (n, k) = (bytes("n"), bytes("k"));
+    assert_eq!(bytes("limit_bytes"), 3 * 4 * 50_000 + 100_000_000 + 3_000 * n * k);
+    assert!(bytes("before_bytes") > 0 && bytes("peak_bytes") >= bytes("before_bytes"));
+    assert!(bytes("peak_bytes") < bytes("limit_bytes"), "{report}");
+}
+
+#[test]
+fn sizes_that_cannot_be_measured_are_refused() {
+    for arguments in [
+        &["scale", "--n", "100"][..],
+        &["scale", "--n", "3", "--d", "10"],
+        &["scale", "--dropouts", "1.5"],
+        &["scale", "--corrupt-fraction", "0.1"],
+        &["scale", "--quick", "--n", "100", "--d", "10"],
+        &["memory", "--n", "0"],
+        &["memory", "--dropouts", "nan"],
+    ] {
+        sordino(&[&["bench"], arguments].concat()).ended(2);
+    }
+    // Possible to ask for, impossible to keep: half of them silent leaves too few to open anything.
+    let ran = sordino(&["bench", "scale", "--n", "20", "--d", "10", "--dropouts", "0.5"]);
+    ran.ended(1);
+    assert!(ran.stderr.contains("10 dropouts"), "{}", ran.stderr);
 }
 
 /// An earlier run stays as it is, and is no failure of this one.

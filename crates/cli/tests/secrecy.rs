@@ -345,18 +345,51 @@ fn forbidden(home: &Path, bits: RingBits) -> (Search, Vec<Vec<u8>>) {
             *names.entry(name.to_owned()).or_insert(0) += 1;
         }
     }
-    // The three of its own are there before and after it shares them; the others are for each of its three neighbours.
+    // Its own are there before and after it shares them, those of the channel in three parts; the others are for each of
+    // its three neighbours, the key of a mask where it stands before the neighbour and makes the encapsulation itself.
     let expected = [
         ("channel pair secret", 3),
-        ("channel secret", 2),
+        ("channel secret", 6),
         ("held root share", 3),
         ("mask secret", 2),
-        ("pair mask key", 3),
+        ("pair mask key", 1),
         ("pair secret", 3),
         ("root", 2),
     ];
     assert_eq!(names, expected.map(|(name, count)| (name.to_owned(), count)).into());
     (search, secrets)
+}
+
+/// A process that crashes writes its memory to disk where the system is set to do that. Ours does not: here the limit that
+/// it inherits allows for it, and the same signal makes another program dump its core.
+#[test]
+fn a_crash_dumps_no_core() {
+    use std::os::unix::process::ExitStatusExt as _;
+    let home = tempfile::tempdir().unwrap();
+    let init = ["init", "fed", "--federation", "test.example", "--name", "localhost", "--listen", "127.0.0.1:0"];
+    sordino_in(home.path(), &init).ended(0);
+    let crashed = |mut child: Child| {
+        kill_process(Pid::from_child(&child), Signal::QUIT).unwrap();
+        child.wait().unwrap()
+    };
+    let unlimited = |program: &std::ffi::OsStr, arguments: &[&str]| {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", "ulimit -c unlimited 2>/dev/null; exec \"$@\"", "sh"]).arg(program).args(arguments);
+        shell.current_dir(home.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        shell.spawn().unwrap()
+    };
+    let mut serve = unlimited(command(home.path(), &[]).get_program(), &["serve", "--config", "fed/sordino.toml"]);
+    reached_at(&mut BufReader::new(serve.stderr.take().unwrap()), &mut Vec::new());
+    let status = crashed(serve);
+    assert_eq!(status.signal(), Some(Signal::QUIT.as_raw()));
+    assert!(!status.core_dumped());
+
+    // The control: it says that it has begun, so that the signal does not meet the shell.
+    let mut other = unlimited("sh".as_ref(), &["-c", "echo begun; while :; do :; done"]);
+    other.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
+    let limit = fs::read_to_string(format!("/proc/{}/limits", other.id())).unwrap();
+    let unlimited = limit.lines().any(|line| line.starts_with("Max core file size") && line.contains("unlimited"));
+    assert!(crashed(other).core_dumped() || !unlimited, "this system dumps cores where it is allowed to");
 }
 
 /// Neither memory nor disk nor log of the coordinator holds the update of a survivor in any form, or a secret of it.

@@ -1,5 +1,6 @@
 //! Certificates of a measured cohort: real ones, because checking them is a part of what sharing keys costs.
 
+use super::machine::Cost;
 use crate::failure::BenchError;
 use ed25519_dalek::VerifyingKey;
 use getrandom::{SysRng, rand_core::UnwrapErr};
@@ -10,7 +11,7 @@ use sordino_identity::{
     Authority, FederationId, IdentityKey, Principal, Role, SerialNumber, TrustAnchors, Validity, make_csr,
 };
 use sordino_secagg::{ParticipantId, Signer, participant::Trust};
-use std::{error::Error, time::Duration};
+use std::{cell::Cell, error::Error, time::Duration};
 
 /// A federation that lasts as long as the measurement.
 pub(crate) struct Certificates {
@@ -36,6 +37,11 @@ impl Certificates {
     /// Issues a certificate for each of `sites` participants, in the order of their names.
     pub(crate) fn issue(sites: u32) -> Result<Self, BenchError> {
         make(sites).map_err(BenchError::Certificates)
+    }
+
+    /// The same checks, with what they take.
+    pub(crate) fn timed(&self) -> TimedTrust<'_> {
+        TimedTrust { checks: self, spent: Cell::new(Cost::ZERO) }
     }
 
     pub(crate) fn registrar_signature(&self, statement: &[u8]) -> [u8; 64] {
@@ -103,6 +109,33 @@ impl Trust for Certificates {
 
     fn registrar(&self) -> &VerifyingKey {
         &self.registrar_key
+    }
+}
+
+/// One participant's checks.
+pub(crate) struct TimedTrust<'a> {
+    checks: &'a Certificates,
+    spent: Cell<Cost>,
+}
+
+impl TimedTrust<'_> {
+    /// All of them so far.
+    pub(crate) fn spent(&self) -> Cost {
+        self.spent.get()
+    }
+}
+
+impl Trust for TimedTrust<'_> {
+    fn participant(&self, id: &ParticipantId, certificates: &[u8]) -> Result<VerifyingKey, String> {
+        let (key, cost) = Cost::of(|| self.checks.participant(id, certificates));
+        let mut spent = self.spent.get();
+        spent += cost;
+        self.spent.set(spent);
+        key
+    }
+
+    fn registrar(&self) -> &VerifyingKey {
+        self.checks.registrar()
     }
 }
 

@@ -1,32 +1,69 @@
-//! One measured attempt: a whole cohort in this thread, through every step, its sum compared with the plain one.
+//! One measured attempt: a whole cohort in this process, through every step, its sum compared with the plain one.
 
 use super::{
-    certificates::{Certificates, FEDERATION, Site},
+    certificates::{Certificates, Site, SiteKey},
     machine::Cost,
+    scenario::Scenario,
+    shelf::Shelf,
+    uploads::{Received, Uploads},
 };
 use crate::failure::BenchError;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
-use sordino_codec::{Encoding, EncodingSpec, RingBits, RingVector};
+use sordino_codec::{RingBits, RingVector};
 use sordino_secagg::{
-    Context, Faults, Graph, ParticipantId, Prg, Step, Topology,
-    coordinator::{Coordinator, Outgoing, PayloadHasher, RunningSum, Setup, Timing},
-    participant::{AwaitingRoster, AwaitingShares, AwaitingSurvivors, Identity},
+    Context, Step, Topology,
+    coordinator::{Coordinator, Outgoing, RunningSum, Setup, Timing},
+    participant::{AwaitingRoster, Identity, MaskedUpload, Refusal, Stored, Trust},
 };
-use sordino_wire::policy::{EncodingSection, Privacy};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::{Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
 
-/// What is measured.
+/// How a cohort is run.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Scenario {
-    pub(crate) participants: u32,
-    pub(crate) faults: Faults,
-    pub(crate) model_len: usize,
-    /// Participants that share their keys and then fall silent: the most expensive ones.
-    pub(crate) dropouts: u32,
+pub(crate) struct How<'a> {
+    /// Threads that participants' work is spread over; the coordinator has one.
+    pub(crate) threads: usize,
+    /// Empty folder for the states that wait and the inputs that arrive; without it, they stay in memory.
+    pub(crate) folder: Option<&'a Path>,
 }
 
-/// What it came to.
+/// Participants one after the other, everything in memory.
+pub(crate) const PLAIN: How<'static> = How { threads: 1, folder: None };
+
+/// What one step came to.
+#[derive(Debug)]
+pub(crate) struct Phase {
+    pub(crate) step: Step,
+    /// One for each participant that answered.
+    pub(crate) participants: Vec<Cost>,
+    /// The coordinator makes what opens the step for everybody, takes the answers, and closes the step.
+    pub(crate) coordinator: Cost,
+    /// Time that passed, inputs that are made up and states that are put away included.
+    pub(crate) wall: Duration,
+}
+
+impl Phase {
+    pub(crate) fn total(&self) -> Cost {
+        self.participants.iter().copied().sum()
+    }
+
+    pub(crate) fn median(&self) -> Cost {
+        Cost::median(self.participants.clone())
+    }
+
+    /// The least: whatever disturbs makes it more.
+    fn best(&self) -> Cost {
+        self.participants.iter().copied().min_by_key(|cost| cost.cpu).unwrap_or(Cost::ZERO)
+    }
+}
+
+/// What an attempt came to.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) topology: Topology,
@@ -35,19 +72,52 @@ pub(crate) struct Outcome {
     pub(crate) bits: RingBits,
     /// Bytes of one masked input.
     pub(crate) input_bytes: usize,
-    /// A participant checks its roster and neighbours and makes its ShareKeys message; the median.
-    pub(crate) share_keys: Cost,
-    /// A survivor opens its shares, masks and packs its input; the median.
-    pub(crate) mask_input: Cost,
-    /// The coordinator checks an input's signature and hashes its bytes; the median.
+    /// Bytes of all messages of a survivor together, its input included; the most.
+    pub(crate) bytes_up: usize,
+    /// The five steps, in their order.
+    pub(crate) phases: Vec<Phase>,
+    /// What checking all neighbours' certificates takes of a participant's ShareKeys; the median.
+    pub(crate) certificates: Cost,
+    /// The coordinator checks an input's signature, hashes its bytes and takes it; the median.
     pub(crate) check_input: Cost,
     /// The coordinator adds an input to the sum; the median.
     pub(crate) add: Cost,
+    /// The registrar checks all advertisements and signs.
+    pub(crate) registrar: Cost,
     /// The coordinator takes all masks off the sum.
     pub(crate) unmask: Cost,
 }
 
 impl Outcome {
+    /// A participant checks its roster and neighbours and makes its ShareKeys message; the median.
+    pub(crate) fn share_keys(&self) -> Cost {
+        self.phase(Step::ShareKeys).map_or(Cost::ZERO, Phase::median)
+    }
+
+    /// A survivor opens its shares, masks and packs its input; the median.
+    pub(crate) fn mask_input(&self) -> Cost {
+        self.phase(Step::MaskedInput).map_or(Cost::ZERO, Phase::median)
+    }
+
+    /// The quickest participant of a step.
+    pub(crate) fn best(&self, step: Step) -> Cost {
+        self.phase(step).map_or(Cost::ZERO, Phase::best)
+    }
+
+    fn phase(&self, step: Step) -> Option<&Phase> {
+        self.phases.iter().find(|phase| phase.step == step)
+    }
+
+    /// Bytes that a participant may send at most: 1.01 times its packed vector, and 4 kB for each neighbour.
+    pub(crate) fn bytes_up_limit(&self) -> f64 {
+        1.01 * self.vector_len as f64 * f64::from(self.bits.get()) / 8.0 + 4e3 * f64::from(self.topology.k)
+    }
+
+    /// The ring of the sum.
+    pub(crate) fn bits(&self) -> RingBits {
+        self.bits
+    }
+
     /// Bytes of the vector in memory.
     pub(crate) fn lane_bytes(&self) -> usize {
         self.vector_len * if self.bits.is_narrow() { size_of::<u32>() } else { size_of::<u64>() }
@@ -64,72 +134,46 @@ impl Outcome {
 }
 
 /// Runs one attempt.
-pub(crate) fn run(scenario: &Scenario, federation: &Certificates) -> Result<Outcome, BenchError> {
+pub(crate) fn run(scenario: &Scenario, federation: &Certificates, how: How<'_>) -> Result<Outcome, BenchError> {
+    let context = scenario.context()?;
     let sites = &federation.sites[..scenario.participants as usize];
-    let context = context(scenario);
     let topology = Topology::derive(scenario.participants, &scenario.faults)?;
-    let mut rng = ChaCha20Rng::seed_from_u64(SEED);
-    let mut coordinator = begin(&context, sites);
-
-    let mut members = Vec::with_capacity(sites.len());
-    for (number, site) in (0..).zip(sites) {
-        let input = RingVector::from_centered(&input(scenario, &context, number), context.bits)?;
-        let identity = Identity { id: &site.id, certificates: &site.certificates };
-        let state = AwaitingRoster::advertise(context.clone(), identity, input, &site.key, &mut rng)?;
-        coordinator.message(Step::AdvertiseKeys, &site.id, state.message(), 0)?;
-        members.push(state);
-    }
-    coordinator = coordinator.close(0)?;
-    let roster = coordinator.roster_to_sign().ok_or_else(|| silent("the registrar"))?;
-    let keys: BTreeMap<_, _> = sites.iter().map(|site| (&site.id, site.key.verifying_key())).collect();
-    let statement = roster.statement(|id| keys.get(id).copied()).map_err(|id| silent(id.as_str()))?;
-    let silent_ones = choose_dropouts(scenario, topology, &context, &statement)?;
-    coordinator = coordinator.roster_signed(federation.registrar_signature(&statement), 0);
-
-    let (sharing, share_keys) = share_keys(&mut coordinator, sites, members, federation, &mut rng)?;
-    coordinator = coordinator.close(0)?;
-
-    let survivors = |number: &u32| !silent_ones.contains(number);
-    let surviving = (0..).zip(sites).zip(sharing).filter(|((number, _), _)| survivors(number));
-    let surviving = surviving.map(|((_, site), state)| (site, state)).collect();
-    let mut sum = coordinator.new_sum();
-    let Masked { states, input_bytes, mask_input, check_input, add } = mask(&mut coordinator, &mut sum, surviving)?;
-    coordinator = coordinator.close(0)?;
-    coordinator = settle(coordinator, states)?;
-
-    let (opened, unmask) = Cost::of(|| coordinator.open(sum));
-    check(&opened?, scenario, &context, &silent_ones)?;
-    let vector_len = scenario.model_len + 1;
-    let bits = context.bits;
-    Ok(Outcome { topology, vector_len, bits, input_bytes, share_keys, mask_input, check_input, add, unmask })
-}
-
-/// A context as a policy with the default encoding makes it.
-fn context(scenario: &Scenario) -> Context {
-    let EncodingSection { precision_bits, max_weight, .. } = EncodingSection::default();
-    let spec = EncodingSpec {
-        model_len: scenario.model_len,
-        cohort_max: scenario.participants,
-        clip_norm: Privacy::default().clip_norm,
-        max_weight,
-        precision_bits,
-        metrics: Vec::new(),
+    let mut run = Run {
+        scenario,
+        federation,
+        sites,
+        threads: how.threads.max(1),
+        shelf: Shelf::new(scenario.participants, how.folder, &context)?,
+        uploads: Uploads::new(how.folder)?,
+        sum: None,
+        bytes_up: vec![0; sites.len()],
+        input_bytes: 0,
+        received: Vec::new(),
+        certificates: Vec::new(),
+        phases: Vec::new(),
+        context,
     };
-    let encoding = Encoding::new(spec).expect("the default encoding holds these cohorts");
-    Context {
-        federation: FEDERATION.into(),
-        task: "bench".into(),
-        round: 1,
-        attempt: 1,
-        nonce: [1; 32],
-        policy: [2; 32],
-        model: [3; 32],
-        vector_len: encoding.len() as u64,
-        bits: encoding.bits(),
-        prg: Prg::Aes256Ctr,
-        min_survivors: MIN_SURVIVORS,
-        faults: scenario.faults,
+    let everybody: Vec<u32> = (0..scenario.participants).collect();
+
+    let coordinator = run.step(Step::AdvertiseKeys, begin(&run.context, sites), &everybody)?;
+    let (signed, registrar) = Cost::of(|| sign_roster(&coordinator, sites, federation));
+    let (statement, signature) = signed?;
+    let silent = scenario.silent(topology, &run.context, &statement)?;
+    let survivors: Vec<u32> = everybody.iter().copied().filter(|number| !silent.contains(number)).collect();
+    let mut coordinator = coordinator.roster_signed(signature, 0);
+    run.sum = Some(coordinator.new_sum());
+    for (step, answering) in [
+        (Step::ShareKeys, &everybody),
+        (Step::MaskedInput, &survivors),
+        (Step::ConsistencyCheck, &survivors),
+        (Step::Unmasking, &survivors),
+    ] {
+        coordinator = run.step(step, coordinator, answering)?;
     }
+    let sum = run.sum.take().ok_or_else(|| silent_one("the sum"))?;
+    let (opened, unmask) = Cost::of(|| coordinator.open(sum));
+    scenario.check(&opened?, &run.context, &silent)?;
+    Ok(run.outcome(topology, &silent, registrar, unmask))
 }
 
 fn begin(context: &Context, sites: &[Site]) -> Coordinator {
@@ -138,185 +182,257 @@ fn begin(context: &Context, sites: &[Site]) -> Coordinator {
     Coordinator::new(Setup { context: context.clone(), cohort, quorum: u32::MAX, timing }, 0)
 }
 
-/// One participant's input: any numbers whose sum stays inside the ring, the same whenever they are asked for.
-fn input(scenario: &Scenario, context: &Context, number: u32) -> Vec<i64> {
-    let max = context.bits.centered_max() / i64::from(scenario.participants);
-    let span = 2 * max.unsigned_abs() + 1;
-    let start = u64::from(number) << 32;
-    (start..start + context.vector_len).map(|at| (mix(at) % span).cast_signed() - max).collect()
-}
-
-/// The finaliser of SplitMix64: enough to make every value different.
-fn mix(at: u64) -> u64 {
-    let mut z = at.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-/// Participants to fall silent, such that everybody keeps a threshold of answering neighbours: where a policy did not
-/// allow for so many, chance alone would not.
-fn choose_dropouts(
-    scenario: &Scenario,
-    topology: Topology,
-    context: &Context,
-    statement: &[u8],
-) -> Result<BTreeSet<u32>, BenchError> {
-    let wanted = scenario.dropouts as usize;
-    let failed = BenchError::Dropouts { dropouts: wanted, threshold: topology.t };
-    // The statement ends in the root of the roster, which the graph is drawn from.
-    let Some(root) = statement.last_chunk::<32>() else { return Err(failed) };
-    let graph = Graph::new(topology, &context.digest(), root);
-    let mut candidates: Vec<u32> = (0..scenario.participants).collect();
-    candidates.sort_by_key(|&number| mix(u64::from(number)));
-    let mut chosen = BTreeSet::new();
-    let mut silent_neighbours = vec![0; scenario.participants as usize];
-    for candidate in candidates {
-        if chosen.len() == wanted {
-            break;
-        }
-        let neighbours = graph.neighbours(candidate);
-        if neighbours.iter().all(|&other| topology.t + silent_neighbours[other as usize] < topology.k) {
-            chosen.insert(candidate);
-            neighbours.iter().for_each(|&other| silent_neighbours[other as usize] += 1);
-        }
-    }
-    if chosen.len() == wanted { Ok(chosen) } else { Err(failed) }
-}
-
-fn share_keys(
-    coordinator: &mut Coordinator,
+fn sign_roster(
+    coordinator: &Coordinator,
     sites: &[Site],
-    members: Vec<AwaitingRoster>,
     federation: &Certificates,
-    rng: &mut ChaCha20Rng,
-) -> Result<(Vec<AwaitingShares>, Cost), BenchError> {
-    let mut costs = Vec::with_capacity(members.len());
-    let mut states = Vec::with_capacity(members.len());
-    for (site, state) in sites.iter().zip(members) {
-        let announcement = fetch(coordinator, Step::ShareKeys, &site.id)?;
-        let (state, cost) = Cost::of(|| state.share_keys(&announcement, federation, &site.key, rng));
-        let state = state?;
-        coordinator.message(Step::ShareKeys, &site.id, state.message(), 0)?;
-        costs.push(cost);
-        states.push(state);
-    }
-    Ok((states, Cost::median(costs)))
+) -> Result<(Vec<u8>, [u8; 64]), BenchError> {
+    let roster = coordinator.roster_to_sign().ok_or_else(|| silent_one("the registrar"))?;
+    let keys: BTreeMap<_, _> = sites.iter().map(|site| (&site.id, site.key.verifying_key())).collect();
+    let statement = roster.statement(|id| keys.get(id).copied()).map_err(|id| silent_one(id.as_str()))?;
+    let signature = federation.registrar_signature(&statement);
+    Ok((statement, signature))
 }
 
-/// The survivors, and what it took.
-struct Masked<'a> {
-    states: Vec<(&'a Site, AwaitingSurvivors)>,
+struct Run<'a> {
+    scenario: &'a Scenario,
+    context: Context,
+    federation: &'a Certificates,
+    sites: &'a [Site],
+    threads: usize,
+    shelf: Shelf,
+    uploads: Uploads,
+    sum: Option<RunningSum>,
+    bytes_up: Vec<usize>,
     input_bytes: usize,
-    mask_input: Cost,
-    check_input: Cost,
-    add: Cost,
+    received: Vec<Received>,
+    certificates: Vec<Cost>,
+    phases: Vec<Phase>,
 }
 
-fn mask<'a>(
-    coordinator: &mut Coordinator,
-    sum: &mut RunningSum,
-    surviving: Vec<(&'a Site, AwaitingShares)>,
-) -> Result<Masked<'a>, BenchError> {
-    let (mut states, mut input_bytes) = (Vec::with_capacity(surviving.len()), 0);
-    let (mut masking, mut checking, mut adding) = (Vec::new(), Vec::new(), Vec::new());
-    for (site, state) in surviving {
-        let delivered = fetch(coordinator, Step::MaskedInput, &site.id)?;
-        let (masked, cost) = Cost::of(|| state.mask_input(&delivered, &site.key));
-        masking.push(cost);
-        let (state, upload) = masked?;
-        input_bytes = upload.packed.len();
+/// What a participant has to go on with.
+struct Work {
+    number: u32,
+    state: Option<Stored>,
+    opening: Vec<u8>,
+}
 
-        let (payload, cost) = Cost::of(|| {
-            coordinator.check_input(&site.id, &upload.header)?;
-            let mut hasher = PayloadHasher::new();
-            upload.packed.chunks(CHUNK_BYTES).for_each(|chunk| hasher.update(chunk));
-            Ok::<_, BenchError>(hasher.finish())
+/// What it made of it.
+struct Answer {
+    number: u32,
+    state: Stored,
+    upload: Option<MaskedUpload>,
+    cost: Cost,
+    /// What of it went into neighbours' certificates.
+    certificates: Cost,
+}
+
+impl Run<'_> {
+    /// Everybody of `numbers` fetches what opens the step, and answers; then the step is closed.
+    fn step(&mut self, step: Step, mut coordinator: Coordinator, numbers: &[u32]) -> Result<Coordinator, BenchError> {
+        let begin = Instant::now();
+        let (mut answers_cost, mut coordinator_cost) = (Vec::with_capacity(numbers.len()), Cost::ZERO);
+        for batch in numbers.chunks(self.batch()) {
+            let mut work = Vec::with_capacity(batch.len());
+            for &number in batch {
+                let (opening, cost) = Cost::of(|| self.opening(&coordinator, step, number));
+                coordinator_cost += cost;
+                work.push(Work { number, state: self.shelf.take(number)?, opening: opening? });
+            }
+            for answer in in_parallel(self.threads, work, |work| self.answer(work)) {
+                let answer = answer?;
+                answers_cost.push(answer.cost);
+                coordinator_cost += self.deliver(step, &mut coordinator, answer)?;
+            }
+        }
+        let (closed, cost) = Cost::of(|| coordinator.close(0));
+        coordinator_cost += cost;
+        self.phases.push(Phase {
+            step,
+            participants: answers_cost,
+            coordinator: coordinator_cost,
+            wall: begin.elapsed(),
         });
-        checking.push(cost);
-        coordinator.input(&site.id, &upload.header, &payload?, 0)?;
-
-        let (added, cost) = Cost::of(|| {
-            let mut adder = sum.begin(&site.id)?;
-            upload.packed.chunks(CHUNK_BYTES).try_for_each(|chunk| adder.push(chunk))?;
-            adder.finish()
-        });
-        added?;
-        adding.push(cost);
-        states.push((site, state));
+        Ok(closed?)
     }
-    let (mask_input, check_input, add) = (Cost::median(masking), Cost::median(checking), Cost::median(adding));
-    Ok(Masked { states, input_bytes, mask_input, check_input, add })
+
+    /// Participants that work at a time: few where inputs are long, since each holds its own twice for a moment.
+    fn batch(&self) -> usize {
+        let vector_len = usize::try_from(self.context.vector_len).unwrap_or(usize::MAX);
+        self.threads * (BATCH_VALUES / vector_len.max(1)).clamp(1, BATCH_MAX)
+    }
+
+    /// The message that opens the step for a participant; nothing opens the first.
+    fn opening(&self, coordinator: &Coordinator, step: Step, number: u32) -> Result<Vec<u8>, BenchError> {
+        if step == Step::AdvertiseKeys {
+            return Ok(Vec::new());
+        }
+        let to = &self.sites[number as usize].id;
+        match coordinator.outgoing(step, to) {
+            Outgoing::Message(message) => Ok(message),
+            Outgoing::Wait | Outgoing::Excluded => Err(silent_one(&format!("{to} in {step}"))),
+        }
+    }
+
+    /// A participant's part of a step. What it is told to add is made up outside of what is measured.
+    fn answer(&self, Work { number, state, opening }: Work) -> Result<Answer, BenchError> {
+        let Site { id, key, certificates } = &self.sites[number as usize];
+        let trust = self.federation.timed();
+        let done = match state {
+            None => {
+                let values: Vec<i64> = self.scenario.input(&self.context, number).collect();
+                let input = RingVector::from_centered(&values, self.context.bits)?;
+                drop(values);
+                let identity = Identity { id, certificates };
+                let (context, mut rng) = (self.context.clone(), randomness(number, Step::AdvertiseKeys));
+                let done = Cost::of(|| AwaitingRoster::advertise(context, identity, input, key, &mut rng));
+                (done.0.map(|state| (Stored::AwaitingRoster(state), None)), done.1)
+            }
+            Some(state) => {
+                let mut rng = randomness(number, Step::ShareKeys);
+                Cost::of(|| go_on(state, &opening, &trust, key, &mut rng))
+            }
+        };
+        let (state, upload) = done.0?;
+        Ok(Answer { number, state, upload, cost: done.1, certificates: trust.spent() })
+    }
+
+    /// The coordinator takes an answer; what it takes.
+    fn deliver(&mut self, step: Step, coordinator: &mut Coordinator, answer: Answer) -> Result<Cost, BenchError> {
+        let Answer { number, state, upload, certificates, .. } = answer;
+        let from = &self.sites[number as usize].id;
+        let bytes_up = &mut self.bytes_up[number as usize];
+        *bytes_up += state.message().len();
+        let cost = if let Some(upload) = upload {
+            self.input_bytes = upload.packed.len();
+            *bytes_up += self.input_bytes;
+            let sum = self.sum.as_mut().ok_or_else(|| silent_one("the sum"))?;
+            let received = self.uploads.receive(coordinator, sum, from, upload)?;
+            let mut cost = received.check;
+            cost += received.add;
+            self.received.push(received);
+            cost
+        } else {
+            let (receipt, cost) = Cost::of(|| coordinator.message(step, from, state.message(), 0));
+            receipt?;
+            cost
+        };
+        if step == Step::ShareKeys {
+            self.certificates.push(certificates);
+        }
+        self.shelf.put(number, state)?;
+        Ok(cost)
+    }
+
+    fn outcome(self, topology: Topology, silent: &BTreeSet<u32>, registrar: Cost, unmask: Cost) -> Outcome {
+        let surviving = (0..).zip(self.bytes_up).filter(|(number, _)| !silent.contains(number));
+        Outcome {
+            topology,
+            vector_len: self.scenario.model_len + 1,
+            bits: self.context.bits,
+            input_bytes: self.input_bytes,
+            bytes_up: surviving.map(|(_, bytes)| bytes).max().unwrap_or_default(),
+            phases: self.phases,
+            certificates: Cost::median(self.certificates),
+            check_input: Cost::median(self.received.iter().map(|received| received.check).collect()),
+            add: Cost::median(self.received.iter().map(|received| received.add).collect()),
+            registrar,
+            unmask,
+        }
+    }
 }
 
-/// ConsistencyCheck and Unmasking, in which all survivors answer.
-fn settle(mut coordinator: Coordinator, states: Vec<(&Site, AwaitingSurvivors)>) -> Result<Coordinator, BenchError> {
-    let mut signed = Vec::with_capacity(states.len());
-    for (site, state) in states {
-        let list = fetch(&coordinator, Step::ConsistencyCheck, &site.id)?;
-        let state = state.sign_survivors(&list, &site.key)?;
-        coordinator.message(Step::ConsistencyCheck, &site.id, state.message(), 0)?;
-        signed.push((site, state));
-    }
-    coordinator = coordinator.close(0)?;
-    for (site, state) in signed {
-        let signatures = fetch(&coordinator, Step::Unmasking, &site.id)?;
-        let finished = state.reveal(&signatures, &site.key)?;
-        coordinator.message(Step::Unmasking, &site.id, finished.message(), 0)?;
-    }
-    Ok(coordinator.close(0)?)
+/// A participant's next state, and its input where that is what it sends.
+fn go_on(
+    state: Stored,
+    opening: &[u8],
+    trust: &impl Trust,
+    key: &SiteKey,
+    rng: &mut ChaCha20Rng,
+) -> Result<(Stored, Option<MaskedUpload>), Refusal> {
+    Ok(match state {
+        Stored::AwaitingRoster(state) => (Stored::AwaitingShares(state.share_keys(opening, trust, key, rng)?), None),
+        Stored::AwaitingShares(state) => {
+            let (state, upload) = state.mask_input(opening, key)?;
+            (Stored::AwaitingSurvivors(state), Some(upload))
+        }
+        Stored::AwaitingSurvivors(state) => (Stored::AwaitingSignatures(state.sign_survivors(opening, key)?), None),
+        Stored::AwaitingSignatures(state) => (Stored::Finished(state.reveal(opening, key)?), None),
+        Stored::Finished(state) => (Stored::Finished(state), None),
+    })
 }
 
-/// Compares the opened sum with that of the survivors' inputs.
-fn check(
-    opened: &RingVector,
-    scenario: &Scenario,
-    context: &Context,
-    silent_ones: &BTreeSet<u32>,
-) -> Result<(), BenchError> {
-    let mut expected = vec![0; opened.len()];
-    for number in (0..scenario.participants).filter(|number| !silent_ones.contains(number)) {
-        let input = input(scenario, context, number);
-        expected.iter_mut().zip(input).for_each(|(sum, value)| *sum += value);
+/// Does the work of all items, in their order or by several threads; results are in the order of the items.
+fn in_parallel<T: Send, U: Send>(threads: usize, items: Vec<T>, work: impl Fn(T) -> U + Sync) -> Vec<U> {
+    if threads == 1 || items.len() < 2 {
+        return items.into_iter().map(work).collect();
     }
-    if opened.iter_centered().eq(expected) { Ok(()) } else { Err(BenchError::WrongSum) }
+    let results = Mutex::new(Vec::with_capacity(items.len()));
+    let queue = Mutex::new(items.into_iter().enumerate());
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    // A poisoned queue is as good as it was: the scope passes the panic on anyway.
+                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let Some((at, item)) = next else { return };
+                    let result = work(item);
+                    results.lock().unwrap_or_else(PoisonError::into_inner).push((at, result));
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.sort_by_key(|(at, _)| *at);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
-fn fetch(coordinator: &Coordinator, step: Step, to: &ParticipantId) -> Result<Vec<u8>, BenchError> {
-    match coordinator.outgoing(step, to) {
-        Outgoing::Message(message) => Ok(message),
-        Outgoing::Wait | Outgoing::Excluded => Err(silent(&format!("{to} in {step}"))),
-    }
+/// Keys of a participant in a step; the cost does not depend on them.
+fn randomness(number: u32, step: Step) -> ChaCha20Rng {
+    ChaCha20Rng::seed_from_u64(u64::from(number) << 8 | step as u64)
 }
 
-fn silent(to: &str) -> BenchError {
+fn silent_one(to: &str) -> BenchError {
     BenchError::Silent(to.to_owned())
 }
 
-/// Picks the keys; the cost does not depend on it.
-const SEED: u64 = 1;
-const MIN_SURVIVORS: u32 = 8;
-/// As uploads arrive.
-const CHUNK_BYTES: usize = 1 << 20;
+/// Values of all inputs that are worked on at a time, and participants at most, for each thread.
+const BATCH_VALUES: usize = 1 << 20;
+const BATCH_MAX: usize = 16;
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 mod tests {
     use super::*;
+    use sordino_secagg::Faults;
 
-    /// A run checks its own sum, so that it ends well says that the masks were taken off; a sum of others' inputs is
-    /// noticed.
+    const SCENARIO: Scenario = Scenario {
+        participants: 22,
+        faults: Faults { corrupt: 0, max_dropout_fraction: 0.1 },
+        model_len: 50,
+        dropouts: 2,
+    };
+
+    /// A run checks its own sum: that it ends well says that the masks were taken off.
     #[test]
-    fn sums_are_compared() {
+    fn cohorts_run_in_memory_by_threads_and_through_files() {
         let federation = Certificates::issue(22).unwrap();
-        let faults = Faults { corrupt: 0, max_dropout_fraction: 0.1 };
-        let scenario = Scenario { participants: 22, faults, model_len: 50, dropouts: 2 };
-        let outcome = run(&scenario, &federation).unwrap();
-        assert_eq!((outcome.topology.k, outcome.vector_len), (21, 51));
-        assert_eq!(outcome.keystream_bytes(), 22 * outcome.lane_bytes());
+        let folder = tempfile::tempdir().unwrap();
+        let by_file = How { threads: 1, folder: Some(folder.path()) };
+        for how in [PLAIN, How { threads: 3, folder: None }, by_file] {
+            let outcome = run(&SCENARIO, &federation, how).unwrap();
+            assert_eq!((outcome.topology.k, outcome.vector_len), (21, 51));
+            assert_eq!(outcome.keystream_bytes(), 22 * outcome.lane_bytes());
+            let answered: Vec<_> = outcome.phases.iter().map(|phase| phase.participants.len()).collect();
+            assert_eq!(answered, [22, 22, 20, 20, 20]);
+            assert!(outcome.bytes_up > outcome.input_bytes + 21 * 128);
+        }
+        assert_eq!(std::fs::read_dir(folder.path().join("states")).unwrap().count(), 22);
+    }
 
-        let context = context(&scenario);
-        let zero = RingVector::zeros(51, context.bits);
-        assert!(matches!(check(&zero, &scenario, &context, &BTreeSet::new()), Err(BenchError::WrongSum)));
+    #[test]
+    fn work_keeps_its_order() {
+        let doubled = in_parallel(4, (0..1000).collect(), |item: u32| item * 2);
+        assert!(doubled.into_iter().eq((0..1000).map(|item| item * 2)));
     }
 }

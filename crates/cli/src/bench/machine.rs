@@ -1,9 +1,16 @@
 //! What this machine can do at best, and what work costs on it.
 
 use aws_lc_rs::cipher::{AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
-use rustix::time::{ClockId, clock_gettime};
+use rustix::{
+    thread::{CpuSet, sched_getcpu, sched_setaffinity},
+    time::{ClockId, clock_gettime},
+};
+use sordino_codec::{RingBits, RingVector, UnpackAdd, pack};
+use sordino_kernel::{self as kernel, Backend, Bits, Cipher, Keystream, Sign, register_only};
 use std::{
     hint::black_box,
+    iter::Sum,
+    ops::AddAssign,
     time::{Duration, Instant},
 };
 
@@ -12,6 +19,12 @@ use std::{
 pub(crate) struct Machine {
     /// As the operating system calls it.
     pub(crate) cpu: String,
+    /// Instructions that the kernels use.
+    pub(crate) instructions: String,
+    /// AES-256-CTR in registers, by the same instructions, nothing loaded or stored: the least a keystream takes.
+    pub(crate) registers_bytes_per_second: Option<f64>,
+    /// The kernel expands keystreams and adds them to a vector that stays in the cache.
+    pub(crate) kernel_bytes_per_second: f64,
     /// AES-256-CTR by aws-lc, in place on a buffer that stays in the cache, one thread.
     pub(crate) keystream_bytes_per_second: f64,
     /// Bytes copied between buffers far larger than the caches, one thread.
@@ -28,9 +41,12 @@ pub(crate) struct Cost {
 }
 
 impl Machine {
-    pub(crate) fn measure(copy_bytes: usize) -> Self {
+    pub(crate) fn measure(cpu: String, copy_bytes: usize) -> Self {
         Self {
-            cpu: cpu_model(),
+            cpu,
+            instructions: Backend::detect().to_string(),
+            registers_bytes_per_second: registers_speed(),
+            kernel_bytes_per_second: kernel_speed(),
             keystream_bytes_per_second: keystream_speed(),
             copy_large_bytes_per_second: copy_speed(copy_bytes),
         }
@@ -38,6 +54,8 @@ impl Machine {
 }
 
 impl Cost {
+    pub(crate) const ZERO: Self = Self { cpu: Duration::ZERO, wall: Duration::ZERO };
+
     /// Does the work and measures it.
     pub(crate) fn of<T>(work: impl FnOnce() -> T) -> (T, Self) {
         let (wall, cpu) = (Instant::now(), thread_cpu());
@@ -48,12 +66,41 @@ impl Cost {
     /// The middle one by CPU time; of none, nothing.
     pub(crate) fn median(mut costs: Vec<Self>) -> Self {
         costs.sort_by_key(|cost| cost.cpu);
-        costs.get(costs.len() / 2).copied().unwrap_or(Self { cpu: Duration::ZERO, wall: Duration::ZERO })
+        costs.get(costs.len() / 2).copied().unwrap_or(Self::ZERO)
     }
 
     pub(crate) fn cpu_millis(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e3
     }
+
+    pub(crate) fn wall_millis(&self) -> f64 {
+        self.wall.as_secs_f64() * 1e3
+    }
+}
+
+impl AddAssign for Cost {
+    fn add_assign(&mut self, other: Self) {
+        self.cpu += other.cpu;
+        self.wall += other.wall;
+    }
+}
+
+impl Sum for Cost {
+    fn sum<I: Iterator<Item = Self>>(costs: I) -> Self {
+        costs.fold(Self::ZERO, |mut sum, cost| {
+            sum += cost;
+            sum
+        })
+    }
+}
+
+/// Keeps this process, and those it starts, on one core, so that what is compared runs on the same one. Where the
+/// system does not allow it, the comparison is between the cores that it chooses.
+pub(crate) fn pin_to_one_core() {
+    let mut one = CpuSet::new();
+    one.set(sched_getcpu());
+    // What cannot be pinned still measures, by CPU time of a thread.
+    let _ = sched_setaffinity(None, &one);
 }
 
 /// CPU time of this thread, not of its neighbours on a shared machine.
@@ -92,6 +139,29 @@ fn keystream_speed() -> f64 {
     })
 }
 
+fn stream() -> Keystream {
+    Keystream::new(Cipher::Aes256, &[7; 32], [1; 16])
+}
+
+/// What the CPU's AES units do when nothing else holds them up; `None` where the kernels use none.
+fn registers_speed() -> Option<f64> {
+    let (backend, stream) = (Backend::detect(), stream());
+    register_only(&stream, 64, backend)?;
+    Some(speed(REGISTER_BYTES, || {
+        black_box(register_only(&stream, REGISTER_BYTES as u64, backend));
+    }))
+}
+
+/// The masks of 21 neighbours and the own one, over lanes in the second-level cache.
+fn kernel_speed() -> f64 {
+    let (backend, bits) = (Backend::detect(), Bits::new(24).expect("24 bits are a ring"));
+    let masks: Vec<_> = (0..22).map(|_| (stream(), Sign::Plus)).collect();
+    let mut lanes = vec![0u32; KERNEL_LANES];
+    speed(masks.len() * KERNEL_LANES * size_of::<u32>(), || {
+        kernel::apply(&masks, black_box(&mut lanes[..]), bits, 0, backend);
+    })
+}
+
 /// Copies `bytes` from one buffer to another.
 pub(crate) fn copy_speed(bytes: usize) -> f64 {
     let from = vec![1u8; bytes];
@@ -99,7 +169,18 @@ pub(crate) fn copy_speed(bytes: usize) -> f64 {
     speed(bytes, || black_box(&mut to[..]).copy_from_slice(black_box(&from)))
 }
 
-fn cpu_model() -> String {
+/// Adds one packed input to a sum over and over: bytes of the sum, which stays where a copy of as many bytes stays.
+pub(crate) fn adding_speed(model_len: usize, bits: RingBits) -> f64 {
+    let packed = pack(&RingVector::zeros(model_len, bits));
+    let mut sum = RingVector::zeros(model_len, bits);
+    let lane_bytes = if bits.is_narrow() { size_of::<u32>() } else { size_of::<u64>() };
+    speed(model_len * lane_bytes, || {
+        let mut adder = UnpackAdd::new(black_box(&mut sum)).expect("it fits the memory");
+        adder.push(black_box(&packed)).and_then(|()| adder.finish()).expect("packed just now");
+    })
+}
+
+pub(crate) fn cpu_model() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -107,6 +188,8 @@ fn cpu_model() -> String {
     format!("{model}, {cores} cores, {}", std::env::consts::ARCH)
 }
 
+const REGISTER_BYTES: usize = 4 << 20;
+const KERNEL_LANES: usize = 64 * 1024;
 const CACHED_BYTES: usize = 16 * 1024;
 const KEYSTREAM_PASSES: usize = 256;
 const REPEATS_MIN: u32 = 8;

@@ -2,9 +2,15 @@
 
 use super::INPUTS;
 use crate::failure::{DemoError, Failure};
-use sordino_participant::Client;
-use sordino_wire::{Digest, api::Round};
-use std::{fs, path::Path};
+use sordino_participant::{
+    Client,
+    dump::{DumpError, check_sum},
+};
+use sordino_wire::{
+    Digest,
+    api::{AttemptId, Round},
+};
+use std::path::Path;
 
 /// How many values were compared.
 #[derive(Debug, Clone, Copy)]
@@ -23,25 +29,12 @@ pub(super) async fn sum(auditor: &Client, folder: &Path, round: &Round) -> Resul
     if Digest::of(&bytes) != release.sum {
         return Err(DemoError::WrongSum { round: number, at: 0 }.into());
     }
-    let released = integers(&bytes);
-    let mut plain = vec![0i64; released.len()];
-    for site in &release.survivors {
-        let path = folder.join(INPUTS).join(format!("{number}.{}.{site}.i64", round.attempt));
-        let input = fs::read(&path).map_err(|source| Failure::File { what: "read", path: path.clone(), source })?;
-        let input = integers(&input);
-        if input.len() != plain.len() {
-            return Err(DemoError::WrongSum { round: number, at: input.len().min(plain.len()) }.into());
-        }
-        plain.iter_mut().zip(input).for_each(|(sum, value)| *sum += value);
+    let attempt = AttemptId { round: round.id.clone(), attempt: round.attempt };
+    match check_sum(&folder.join(INPUTS), &attempt, &release.survivors, &bytes) {
+        Ok(values) => Ok(Verified { values }),
+        Err(DumpError::Differs { at }) => Err(DemoError::WrongSum { round: number, at }.into()),
+        Err(error) => Err(DemoError::Inputs { round: number, source: error }.into()),
     }
-    match plain.iter().zip(&released).position(|(plain, released)| plain != released) {
-        Some(at) => Err(DemoError::WrongSum { round: number, at }.into()),
-        None => Ok(Verified { values: released.len() }),
-    }
-}
-
-fn integers(bytes: &[u8]) -> Vec<i64> {
-    bytes.as_chunks::<8>().0.iter().map(|word| i64::from_le_bytes(*word)).collect()
 }
 
 /// Bytes of a sum, at most: a demonstration's model is small.
