@@ -115,7 +115,7 @@ fn selects_package(args: &[String]) -> bool {
 }
 
 /// The platform we build on, as rustc calls it.
-fn host() -> Result<String, Failure> {
+pub(crate) fn host() -> Result<String, Failure> {
     let mut command = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
     command.arg("-vV").current_dir(root());
     let text = shown(&command);

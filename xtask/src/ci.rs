@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::report::Failure;
-use crate::{arrows, cargo, demo, deny, lint};
+use crate::{arrows, cargo, chaos, demo, deny, lint, valgrind};
 
 /// A step's name, which is also the command that runs it alone, and what it does.
 type Step = (&'static str, fn() -> Result<(), Failure>);
@@ -15,7 +15,9 @@ const STEPS: &[Step] = &[
     ("deny", deny::run),
     ("lint", lint::run),
     ("test", || cargo::test(&[])),
+    ("valgrind", valgrind::run),
     ("demo", demo::run),
+    ("chaos --rounds 4 --seed 1", chaos::in_short),
 ];
 
 /// Runs all steps and stops at the first that fails.

@@ -5,13 +5,17 @@
 
 mod arrows;
 mod cargo;
+mod chaos;
 mod ci;
 mod demo;
 mod deny;
 #[cfg(test)]
 mod fabricated;
+mod fuzz;
 mod lint;
+mod mutate;
 mod report;
+mod valgrind;
 
 use std::process::ExitCode;
 
@@ -52,9 +56,14 @@ enum Chore {
         args: Vec<String>,
     },
     /// Run simulated worlds: whole cohorts with faults, in one thread, from one seed each
-    #[command(after_help = "Example: cargo xtask sim --first 4711 --seeds 1 --log")]
+    ///
+    /// With `--mutate`, break each defence of the protocol in turn in a copy of the source, and see whether the test that is
+    /// named for it fails.
+    #[command(
+        after_help = "Examples:\n  cargo xtask sim --first 4711 --seeds 1 --log\n  cargo xtask sim --mutate --only roster"
+    )]
     Sim {
-        /// How many seeds, each of them with faults that never stop and with faults that stop
+        /// How many seeds, each of them with faults that never stop, with faults that stop, and with a hostile script
         #[arg(long, default_value_t = 1_000)]
         seeds: u64,
         /// The first seed
@@ -63,9 +72,25 @@ enum Chore {
         /// Print every event
         #[arg(long)]
         log: bool,
+        /// Run no worlds; try the mutants
+        #[arg(long, conflicts_with_all = ["seeds", "first", "log"])]
+        mutate: bool,
+        /// Only mutants whose names contain this; may be repeated
+        #[arg(long, requires = "mutate")]
+        only: Vec<String>,
     },
     /// Run the release build's demo for a few rounds and check what it reports
     Demo,
+    /// Run real processes behind a bad network, kill them at random, and check that every sum is exact and nobody is stuck
+    ///
+    /// It ends with a table, and with an error when something did not hold; logs and faults are kept then.
+    #[command(after_help = "Example: cargo xtask chaos --rounds 30 --seed 7 --keep storm")]
+    Chaos(chaos::Chaos),
+    /// Fuzz every decoder of bytes from outside with libFuzzer
+    #[command(after_help = "Example: cargo xtask fuzz --target secagg_message --seconds 600")]
+    Fuzz(fuzz::Fuzz),
+    /// Run the kernels' tests under valgrind, on the instructions that it knows
+    Valgrind,
     /// Everything CI checks, in its order; stops at the first failure
     Ci,
 }
@@ -77,8 +102,12 @@ fn main() -> ExitCode {
         Chore::Arrows => arrows::run(),
         Chore::Deny => deny::run(),
         Chore::Test { args } => cargo::test(&args),
-        Chore::Sim { seeds, first, log } => cargo::sim(seeds, first, log),
+        Chore::Sim { mutate: true, only, .. } => mutate::run(&only),
+        Chore::Sim { seeds, first, log, .. } => cargo::sim(seeds, first, log),
         Chore::Demo => demo::run(),
+        Chore::Chaos(chaos) => chaos::run(&chaos),
+        Chore::Fuzz(fuzz) => fuzz::run(&fuzz),
+        Chore::Valgrind => valgrind::run(),
         Chore::Ci => ci::run(),
     };
     match done {

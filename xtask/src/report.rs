@@ -37,6 +37,9 @@ pub(crate) enum Failure {
     /// The demo ran and did not show what it is for.
     #[error("the demo: {0}")]
     Demo(String),
+    /// Cargo built a package's tests and did not say where they are.
+    #[error("cargo named no test binary of {package}; has it unit tests?")]
+    NoTests { package: &'static str },
     /// Cargo could not describe the workspace.
     #[error(
         "cannot read the dependency graph; if Cargo.lock is out of date, run `cargo metadata --format-version 1 --offline` and commit the change"
@@ -51,6 +54,9 @@ pub(crate) enum Failure {
     /// A file of ours is missing or unreadable.
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
+    /// A file of a copy cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: std::io::Error },
     /// `deny.toml` is not what this program understands.
     #[error("{} is not understood; this program knows a part of cargo-deny's format only", path.display())]
     Config { path: PathBuf, source: toml::de::Error },

@@ -52,7 +52,7 @@ const fn lean(name: &'static str, features: &'static [&'static str]) -> Allowed 
 }
 
 /// Nothing can depend on these.
-pub(crate) const NOBODY_USES: &[&str] = &["sordino", "xtask"];
+pub(crate) const NOBODY_USES: &[&str] = &["sordino", "sordino-chaos", "xtask"];
 
 /// What every core may use: text, errors, traits and small primitives without an outside world.
 /// `rand_core` has the traits only; its sources (`os_rng` and the like) are a shell's.
@@ -69,13 +69,17 @@ pub(crate) const PURE: &[Allowed] = &[
     allowed("zeroize", &["derive"]),
 ];
 
+/// The cipher itself, without its modes.
+const KERNEL: &[Allowed] = &[allowed("aes", &["zeroize"])];
+
 const CODEC: &[Allowed] = &[lean("half", &["std"])];
 
 const SECAGG: &[Allowed] = &[
     lean("aws-lc-rs", &["aws-lc-sys", "prebuilt-nasm"]),
     lean("curve25519-dalek", &["alloc", "zeroize", "precomputed-tables", "rand_core"]),
     lean("ed25519-dalek", DALEK_SIGNATURES),
-    lean("x25519-dalek", &["static_secrets", "zeroize"]),
+    // Encapsulates with the coins it is given; without its own randomness.
+    lean("libcrux-ml-kem", &["mlkem768"]),
 ];
 
 const IDENTITY: &[Allowed] = &[
@@ -94,17 +98,25 @@ const WIRE: &[Allowed] = &[lean("toml", &["std", "parse", "display", "serde"])];
 
 const SIM: &[Allowed] = &[lean("ed25519-dalek", DALEK_SIGNATURES), lean("rand_chacha", &[])];
 
-const DALEK_SIGNATURES: &[&str] = &["alloc", "fast", "zeroize", "pkcs8"];
+const FORGE: &[Allowed] = &[lean("ed25519-dalek", DALEK_SIGNATURES)];
 
-const CORES: &[&str] = &["sordino-codec", "sordino-secagg", "sordino-identity", "sordino-wire"];
+const DALEK_SIGNATURES: &[&str] = &["alloc", "fast", "zeroize", "pkcs8", "batch"];
+
+const CORES: &[&str] = &["sordino-kernel", "sordino-codec", "sordino-secagg", "sordino-identity", "sordino-wire"];
+
+const SIM_CORES: &[&str] =
+    &["sordino-kernel", "sordino-codec", "sordino-secagg", "sordino-identity", "sordino-wire", "sordino-forge"];
 
 /// All crates of the workspace.
 const PLACES: &[Place] = &[
-    core("sordino-codec", &[], CODEC),
-    core("sordino-secagg", &["sordino-codec"], SECAGG),
+    core("sordino-kernel", &[], KERNEL),
+    core("sordino-codec", &["sordino-kernel"], CODEC),
+    core("sordino-secagg", &["sordino-kernel", "sordino-codec"], SECAGG),
     core("sordino-identity", &[], IDENTITY),
     core("sordino-wire", &["sordino-codec", "sordino-secagg", "sordino-identity"], WIRE),
-    core("sordino-sim", CORES, SIM),
+    core("sordino-sim", SIM_CORES, SIM),
+    // Serves tests and the simulator, and is pure for its sake.
+    core("sordino-forge", &[], FORGE),
     shell("sordino-store", CORES),
     shell(
         "sordino-coordinator",
@@ -114,6 +126,7 @@ const PLACES: &[Place] = &[
     shell(
         "sordino",
         &[
+            "sordino-kernel",
             "sordino-codec",
             "sordino-secagg",
             "sordino-identity",
@@ -124,6 +137,20 @@ const PLACES: &[Place] = &[
             "sordino-participant",
         ],
     ),
+    Place {
+        name: "sordino-fuzz",
+        kind: Kind::Tool,
+        ours: &["sordino-codec", "sordino-identity", "sordino-secagg", "sordino-wire"],
+        others: None,
+    },
+    // Linked by tests and by the tool that runs real processes behind it.
+    Place { name: "sordino-faultproxy", kind: Kind::Tool, ours: &[], others: None },
+    Place {
+        name: "sordino-chaos",
+        kind: Kind::Tool,
+        ours: &["sordino-secagg", "sordino-wire", "sordino-participant", "sordino-faultproxy"],
+        others: None,
+    },
     Place { name: "xtask", kind: Kind::Tool, ours: &[], others: None },
 ];
 

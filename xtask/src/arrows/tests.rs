@@ -25,7 +25,7 @@ fn lean(features: &[&str]) -> serde_json::Value {
 #[test]
 fn what_the_table_allows_passes() {
     let codec = Fake::ours("sordino-codec").declares("half", lean(&["std"])).declares("thiserror", json!({}));
-    let secagg = Fake::ours("sordino-secagg").uses(&codec).declares("x25519-dalek", lean(&["static_secrets"]));
+    let secagg = Fake::ours("sordino-secagg").uses(&codec).declares("curve25519-dalek", lean(&["alloc"]));
     let store = Fake::ours("sordino-store").declares("sqlx", json!({})).declares("tokio", json!({}));
     let coordinator = Fake::ours("sordino-coordinator").uses(&store).uses(&secagg).declares("axum", json!({}));
     assert_eq!(found(&[codec, secagg, store, coordinator]), Vec::<String>::new());
@@ -71,7 +71,7 @@ fn a_core_that_asks_for_a_random_source() {
     for (core, dependency, feature) in [
         ("sordino-codec", "rand_core", "os_rng"),
         ("sordino-sim", "rand_chacha", "os_rng"),
-        ("sordino-secagg", "x25519-dalek", "getrandom"),
+        ("sordino-secagg", "curve25519-dalek", "getrandom"),
         ("sordino-secagg", "ed25519-dalek", "getrandom"),
     ] {
         let asks = Fake::ours(core).declares(dependency, lean(&[feature]));
