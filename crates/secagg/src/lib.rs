@@ -29,6 +29,7 @@
 mod canonical;
 mod context;
 pub mod coordinator;
+mod disputes;
 mod kem;
 mod keys;
 mod labels;
@@ -44,6 +45,7 @@ mod x25519;
 
 pub use canonical::Malformed;
 pub use context::{Context, ContextDigest, Faults, InvalidParticipantId, NAME_MAX, ParticipantId, Prg, VERSION};
+pub use disputes::{Dispute, Disputes};
 pub use keys::BadKeys;
 #[cfg(any(test, feature = "test-util"))]
 pub use message::recode::recode;
