@@ -52,6 +52,11 @@ impl Validity {
         (self.not_before..=self.not_after).contains(&now)
     }
 
+    /// When both hold; never, if they do not overlap.
+    pub(crate) fn intersection(self, other: Self) -> Self {
+        Self { not_before: self.not_before.max(other.not_before), not_after: self.not_after.min(other.not_after) }
+    }
+
     /// The validity of a parsed certificate. Times before 1970 become 1970: nothing of ours is that old.
     pub(crate) fn of(parsed: &x509_parser::certificate::X509Certificate<'_>) -> Self {
         let seconds = |time: x509_parser::time::ASN1Time| Duration::from_secs(time.timestamp().try_into().unwrap_or(0));

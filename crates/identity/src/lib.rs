@@ -2,8 +2,9 @@
 //!
 //! A [`Principal`] is a site, an operator or a service; its name is a SPIFFE id in the certificate that an
 //! [`Authority`] issued for a key which never left its owner. [`TrustAnchors`] turn a certificate chain into a
-//! [`VerifiedPrincipal`], the only evidence of identity the other crates accept; [`TokenVerifier`] adds the second
-//! factor, a short-lived token that works with that one certificate only; [`Role::may`] says what follows from it.
+//! [`VerifiedPrincipal`], the only evidence of identity the other crates accept ([`VerifiedChains`] do the
+//! work once for a chain that comes again); [`TokenVerifier`] adds the second factor, a short-lived token that works with
+//! that one certificate only; [`Role::may`] says what follows from it.
 //!
 //! # Joining
 //! An administrator issues a [`JoinTokenRecord`] and hands its secret out in an [`Invitation`], which also pins the
@@ -56,4 +57,4 @@ pub use token::{
     AccessToken, Audience, Claims, InvalidAudience, InvalidTokenId, InvalidTtl, LEEWAY, MAX_TOKEN_LEN, TokenError,
     TokenId, TokenSigner, TokenTtl, TokenVerifier,
 };
-pub use trust::{TrustAnchors, TrustError, VerifiedPrincipal};
+pub use trust::{TrustAnchors, TrustError, VerifiedChains, VerifiedPrincipal};

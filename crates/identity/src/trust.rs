@@ -1,5 +1,9 @@
 //! From a certificate chain to evidence of who is talking.
 
+mod seen;
+
+pub use seen::VerifiedChains;
+
 use std::time::Duration;
 
 use ed25519_dalek::VerifyingKey;
@@ -81,7 +85,7 @@ impl TrustAnchors {
     ///
     /// [X509-SVID]: https://github.com/spiffe/spiffe/blob/main/standards/X509-SVID.md
     pub fn verify_client(&self, chain: &[CertificateDer<'_>], now: Duration) -> Result<VerifiedPrincipal, TrustError> {
-        self.verify(chain, now, Usage::Client)
+        self.verify(chain, now, Usage::Client).map(|(verified, _)| verified)
     }
 
     /// Verifies the chain of the server that was reached by `name`: as [`TrustAnchors::verify_client`] but for
@@ -95,7 +99,7 @@ impl TrustAnchors {
         name: &ServerName<'_>,
         now: Duration,
     ) -> Result<VerifiedPrincipal, TrustError> {
-        let verified = self.verify(chain, now, Usage::Server)?;
+        let (verified, _) = self.verify(chain, now, Usage::Server)?;
         let leaf = chain.first().ok_or(TrustError::NoCertificate)?;
         let leaf = EndEntityCert::try_from(leaf).map_err(TrustError::Malformed)?;
         leaf.verify_is_valid_for_subject_name(name).map_err(|_| TrustError::WrongName { name: name.to_owned() })?;
@@ -105,12 +109,13 @@ impl TrustAnchors {
         }
     }
 
+    /// Whose chain it is, and when the root that it leads to is valid.
     fn verify(
         &self,
         chain: &[CertificateDer<'_>],
         now: Duration,
         usage: Usage,
-    ) -> Result<VerifiedPrincipal, TrustError> {
+    ) -> Result<(VerifiedPrincipal, Validity), TrustError> {
         if chain.len() > MAX_CHAIN_LEN {
             return Err(TrustError::ChainTooLong { certificates: chain.len() });
         }
@@ -119,13 +124,13 @@ impl TrustAnchors {
         }
         let (leaf, intermediates) = chain.split_first().ok_or(TrustError::NoCertificate)?;
         // webpki does not look at a root's validity, nor does RFC 5280 section 6.1; OpenSSL does, and so do we.
-        let anchors: Vec<_> =
-            self.roots.iter().filter(|root| root.validity.contains(now)).map(|root| root.anchor.clone()).collect();
+        let roots = || self.roots.iter().filter(|root| root.validity.contains(now));
+        let anchors: Vec<_> = roots().map(|root| root.anchor.clone()).collect();
         if anchors.is_empty() {
             return Err(TrustError::RootsExpired { now: now.as_secs() });
         }
         let end_entity = EndEntityCert::try_from(leaf).map_err(TrustError::Malformed)?;
-        end_entity
+        let path = end_entity
             .verify_for_usage(
                 SIGNATURE_ALGORITHMS,
                 &anchors,
@@ -136,7 +141,8 @@ impl TrustAnchors {
                 None,
             )
             .map_err(|why| path_error(why, usage))?;
-        self.read_leaf(leaf, usage)
+        let root = roots().find(|root| root.anchor == *path.anchor()).ok_or(TrustError::UnknownIssuer)?;
+        Ok((self.read_leaf(leaf, usage)?, root.validity))
     }
 
     /// Reads the leaf of a chain whose path has been verified.
@@ -234,6 +240,9 @@ pub enum TrustError {
     /// Present a certificate.
     #[error("no certificate was presented")]
     NoCertificate,
+    /// Present the certificates, leaf first, each behind its length.
+    #[error("the certificate chain cannot be read")]
+    UnreadableChain,
     /// Present the leaf and its intermediate only.
     #[error("a chain has at most {MAX_CHAIN_LEN} certificates, this one {certificates}")]
     ChainTooLong {
