@@ -1,12 +1,11 @@
 //! What must hold in every storm, as functions named as sentences.
 
 use crate::journal::Entry;
-use sordino_participant::dump::{DumpError, check_sum};
 use sordino_wire::{
     Digest,
     api::{AttemptId, Release, Round},
 };
-use std::{fmt, path::Path};
+use std::{fmt, fs, path::Path};
 
 /// Something that must not be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,12 +29,22 @@ pub(crate) fn the_sum_is_that_of_its_inputs(
         return Err(Violation(format!("round {}: the sum is not the one that the Release names", round.id)));
     }
     let attempt = AttemptId { round: round.id.clone(), attempt: round.attempt };
-    check_sum(inputs, &attempt, &release.survivors, sum).map_err(|error| match error {
-        DumpError::Differs { at } => {
-            Violation(format!("round {}: the sum is not exact, from value {at} on", attempt.round))
+    let violation = |what: &str| Violation(format!("round {}: {what}", attempt.round));
+    let (released, []) = sum.as_chunks::<8>() else { return Err(violation("the sum ends in the middle of a value")) };
+    let mut plain = vec![0i64; released.len()];
+    for site in &release.survivors {
+        let path = inputs.join(format!("{}.{}.{site}.i64", attempt.round.number, attempt.attempt));
+        let input = fs::read(&path).map_err(|error| violation(&format!("{}: {error}", path.display())))?;
+        let (input, rest) = input.as_chunks::<8>();
+        if input.len() != plain.len() || !rest.is_empty() {
+            return Err(violation(&format!("the input of {site} has another length than the sum")));
         }
-        error => Violation(format!("round {}: {}", attempt.round, crate::failure::causes(&error))),
-    })
+        plain.iter_mut().zip(input).for_each(|(sum, value)| *sum = sum.wrapping_add(i64::from_le_bytes(*value)));
+    }
+    match plain.iter().zip(released).position(|(plain, released)| *plain != i64::from_le_bytes(*released)) {
+        Some(at) => Err(violation(&format!("the sum is not exact, from value {at} on"))),
+        None => Ok(plain.len()),
+    }
 }
 
 /// Every survivor is of the cohort, counts once, and they are as many as the policy asks for.
@@ -147,6 +156,8 @@ mod tests {
         assert_eq!(exact(&three, &sum([111, 222])), Ok(2));
         assert!(exact(&three, &sum([111, 223])).unwrap_err().0.contains("from value 1 on"));
         assert!(exact(&three[..2], &sum([111, 222])).is_err(), "an input that is in the sum and not named");
+        assert!(exact(&three, &sum([111, 222])[..8]).unwrap_err().0.contains("another length"));
+        assert!(exact(&three, &sum([111, 222])[..15]).unwrap_err().0.contains("middle of a value"));
         assert!(exact(&["site-0000", "site-0003"], &sum([111, 222])).unwrap_err().0.contains("site-0003"));
         let other = round(&three, b"another sum");
         let release = other.release.as_ref().unwrap();

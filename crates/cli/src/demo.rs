@@ -4,9 +4,12 @@
 
 mod coordinator;
 mod faults;
+mod plain_sum;
 mod report;
 mod sites;
 mod verify;
+
+pub(crate) use plain_sum::NotTheSum;
 
 use crate::{
     failure::{DemoError, Failure},

@@ -101,7 +101,7 @@ pub(crate) enum DemoError {
     #[error("round {round}: the released sum is not the sum of its survivors' inputs, from value {at} on")]
     WrongSum { round: u64, at: usize },
     #[error("round {round}: what its survivors encoded cannot be read")]
-    Inputs { round: u64, source: sordino_participant::dump::DumpError },
+    Inputs { round: u64, source: crate::demo::NotTheSum },
     #[error("the model cannot be evaluated")]
     Evaluate(#[source] Box<dyn Error + Send + Sync>),
     #[error("round {round}, in which the coordinator was killed, was not finished by the same attempt")]
@@ -184,7 +184,7 @@ impl Failure {
             Self::Train(error) if matches!(**error, TrainError::Vanished { .. }) => Exit::Vanished,
             _ => match self.client() {
                 Some(ClientError::Refused(_)) => Exit::Refused,
-                Some(ClientError::Unreachable { .. }) => Exit::Unreachable,
+                Some(ClientError::Unreachable { .. } | ClientError::Silent { .. }) => Exit::Unreachable,
                 _ => Exit::Failed,
             },
         }
@@ -225,7 +225,7 @@ impl Failure {
     fn hints(&self) -> Vec<&'static str> {
         if let Some(client) = self.client() {
             return match client {
-                ClientError::Unreachable { .. } => {
+                ClientError::Unreachable { .. } | ClientError::Silent { .. } => {
                     vec!["check that `sordino serve` runs there, and that this machine can reach the address"]
                 }
                 _ => client.code().into_iter().flat_map(hints).copied().collect(),

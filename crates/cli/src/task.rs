@@ -88,10 +88,12 @@ impl Create {
         let (text, checked) = policy::load(&self.policy)?;
         let bytes = files::read(&self.model, model::FILE_BYTES_MAX)?;
         let refused = |source| Failure::ModelFile { path: self.model.clone(), source };
-        let model_len = Tensors::from_safetensors(&bytes, &FileLimits::default()).map_err(refused)?.layout().len();
+        let tensors = Tensors::from_safetensors(&bytes, &FileLimits::default()).map_err(refused)?;
+        let model_len = tensors.layout().len();
         policy::encoding(&self.policy, &checked, model_len)?;
         let client = self.remote.client()?;
-        let model = client.put_model(&bytes).await?;
+        // In the one form that sites take: without metadata, for one.
+        let model = client.put_model(&tensors.to_safetensors()).await?;
         let task: api::Task = client.post("/v1/tasks", &TaskRequest { policy: text, model }).await?;
         output.result(&task, |task| task.id.to_string())?;
         note(&format!(
@@ -104,9 +106,12 @@ impl Create {
 
 fn show(task: &api::Task) -> String {
     let policy = toml::to_string(&task.policy).unwrap_or_default();
+    let reason = task.reason.iter().map(|reason| format!("because        {reason}\n"));
+    let left_out = task.left_out.iter().map(|(id, why)| format!("left out       {id}: {why}\n"));
+    let standing: String = reason.chain(left_out).collect();
     format!(
-        "task           {}\nstate          {}\nrounds done    {} of {}\nmodel          {}\nmodel values   {}\npolicy digest  \
-         {}\ncreated        {}\n\n{policy}",
+        "task           {}\nstate          {}\n{standing}rounds done    {} of {}\nmodel          {}\nmodel values   {}\n\
+         policy digest  {}\ncreated        {}\n\n{policy}",
         task.id,
         state(task.state),
         completed(task),

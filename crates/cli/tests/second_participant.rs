@@ -3,10 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
 mod common;
+#[path = "../src/demo/plain_sum.rs"]
+mod plain_sum;
 
 use common::{command, ran, sordino_in};
+use plain_sum::check_sum;
 use serde_json::Value;
-use sordino_participant::{Client, Credentials, dump::check_sum};
+use sordino_participant::{Client, Credentials};
 use sordino_wire::{
     Digest,
     api::{AttemptId, Round, RoundState},

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 use half::{bf16, f16};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -78,39 +79,66 @@ impl Tensors {
         Ok(Self::new(layout, values)?)
     }
 
+    /// Reads a safetensors file that is, byte for byte, what [`Tensors::to_safetensors`] writes of its tensors.
+    ///
+    /// One model has one file, and with it one digest. Metadata, white space, an order or escapes of one's own would
+    /// give the same tensors any number of digests. Values have one form in each type, so that the header alone is
+    /// compared and no second copy of the file is made.
+    ///
+    /// # Errors
+    /// [`ModelFileError::NotCanonical`] for another file of the same tensors, else as [`Tensors::from_safetensors`].
+    pub fn from_canonical(bytes: &[u8], limits: &FileLimits) -> Result<Self, ModelFileError> {
+        let tensors = Self::from_safetensors(bytes, limits)?;
+        if bytes.starts_with(&canonical_header(tensors.layout())) {
+            Ok(tensors)
+        } else {
+            Err(ModelFileError::NotCanonical)
+        }
+    }
+
     /// Writes a safetensors file: the same tensors always give the same bytes.
     ///
     /// The order is that of the reference implementation, wider types first and then by name, so that values are
     /// aligned; the header is padded to 8 bytes with spaces.
     pub fn to_safetensors(&self) -> Vec<u8> {
-        let mut tensors: Vec<_> = self.layout().ranges().collect();
-        tensors.sort_by_key(|(spec, _)| rank(spec.dtype()));
-
-        let mut header = String::from("{");
-        let mut begin = 0;
-        for (spec, _) in &tensors {
-            let end = begin + spec.bytes();
-            let comma = if header.len() > 1 { "," } else { "" };
-            let name = serde_json::Value::from(spec.name());
-            let shape = spec.shape().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-            header += &format!(
-                "{comma}{name}:{{\"dtype\":\"{}\",\"shape\":[{shape}],\"data_offsets\":[{begin},{end}]}}",
-                spec.dtype()
-            );
-            begin = end;
-        }
-        header.push('}');
-        let header_len = header.len().next_multiple_of(ALIGNMENT);
-
-        let mut bytes = Vec::with_capacity(LENGTH_BYTES + header_len + begin);
-        bytes.extend_from_slice(&(header_len as u64).to_le_bytes());
-        bytes.extend_from_slice(header.as_bytes());
-        bytes.resize(LENGTH_BYTES + header_len, b' ');
-        for (spec, range) in tensors {
+        let mut bytes = canonical_header(self.layout());
+        bytes.reserve_exact(self.layout().specs().iter().map(TensorSpec::bytes).sum());
+        for (spec, range) in in_file_order(self.layout()) {
             write_values(spec.dtype(), &self.values()[range], &mut bytes);
         }
         bytes
     }
+}
+
+/// The tensors of a layout as they stand in a file, and where their values are in the flat vector.
+fn in_file_order(layout: &Layout) -> Vec<(&TensorSpec, Range<usize>)> {
+    let mut tensors: Vec<_> = layout.ranges().collect();
+    tensors.sort_by_key(|(spec, _)| rank(spec.dtype()));
+    tensors
+}
+
+/// All that stands in a file before the values: the header's length, and the header with its padding.
+fn canonical_header(layout: &Layout) -> Vec<u8> {
+    let mut header = String::from("{");
+    let mut begin = 0;
+    for (spec, _) in in_file_order(layout) {
+        let end = begin + spec.bytes();
+        let comma = if header.len() > 1 { "," } else { "" };
+        let name = serde_json::Value::from(spec.name());
+        let shape = spec.shape().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        header += &format!(
+            "{comma}{name}:{{\"dtype\":\"{}\",\"shape\":[{shape}],\"data_offsets\":[{begin},{end}]}}",
+            spec.dtype()
+        );
+        begin = end;
+    }
+    header.push('}');
+    let header_len = header.len().next_multiple_of(ALIGNMENT);
+    let mut bytes = Vec::with_capacity(LENGTH_BYTES + header_len);
+    bytes.extend_from_slice(&(header_len as u64).to_le_bytes());
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.resize(LENGTH_BYTES + header_len, b' ');
+    bytes
 }
 
 /// Header and data of a file whose stated header length is true to its size and within limits.
@@ -365,6 +393,12 @@ pub enum ModelFileError {
         /// How many.
         bytes: usize,
     },
+    /// The tensors can be read, and the same tensors have another file that is theirs.
+    #[error(
+        "the model file is not in canonical form: its header has metadata, white space, an order or escapes of its own; \
+         write it again without metadata, for example with save_file(load_file(path), path) of the safetensors library"
+    )]
+    NotCanonical,
     /// Names and shapes that are no layout.
     #[error(transparent)]
     Layout(#[from] LayoutError),

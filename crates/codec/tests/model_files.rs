@@ -72,6 +72,7 @@ proptest! {
     fn files_are_those_of_the_reference_implementation(tensors in tensors()) {
         let bytes = tensors.to_safetensors();
         prop_assert_eq!(&bytes, &reference_file(&tensors, None));
+        prop_assert_eq!(&Tensors::from_canonical(&bytes, &FileLimits::default()).unwrap(), &tensors);
         let parsed = SafeTensors::deserialize(&bytes).unwrap();
         for spec in tensors.layout().specs() {
             let view = parsed.tensor(spec.name()).unwrap();
@@ -283,4 +284,71 @@ fn the_bytes_of_a_small_model() {
     expected.resize(8 + padded, b' ');
     expected.extend_from_slice(&[0, 0, 0, 0x3f, 0, 0x3c, 0, 0xc0]);
     assert_eq!(tensors.to_safetensors(), expected);
+}
+
+#[test]
+fn a_model_has_one_file() {
+    let layout = Layout::new(
+        vec![
+            TensorSpec::new("a \"b\"", vec![2], Dtype::F16).unwrap(),
+            TensorSpec::new("c", vec![1, 3], Dtype::F32).unwrap(),
+            TensorSpec::new("d", vec![0], Dtype::BF16).unwrap(),
+        ],
+        10,
+    );
+    let tensors = Tensors::new(layout.unwrap(), vec![0.5, -0.0, 1.0, f32::MIN_POSITIVE / 2.0, -3.0]).unwrap();
+    let canonical = tensors.to_safetensors();
+    let limits = FileLimits::default();
+    assert_eq!(Tensors::from_canonical(&canonical, &limits).unwrap(), tensors);
+    let split = 8 + usize::try_from(u64::from_le_bytes(*canonical.first_chunk().unwrap())).unwrap();
+    let (header, values) = (std::str::from_utf8(&canonical[8..split]).unwrap(), &canonical[split..]);
+    let others = [
+        ("metadata", header.replacen('{', r#"{"__metadata__":{"format":"pt"},"#, 1)),
+        ("no entries of metadata", header.replacen('{', r#"{"__metadata__":{},"#, 1)),
+        ("white space", header.replacen(':', ": ", 1)),
+        ("more padding", format!("{header}        ")),
+        ("less padding", header.trim_end().to_owned()),
+        ("another order of fields", header.replace(r#""dtype":"F32","shape":[1,3]"#, r#""shape":[1,3],"dtype":"F32""#)),
+        ("escapes", header.replace(r#""c""#, r#""\u0063""#)),
+    ];
+    for (name, other) in others {
+        assert_ne!(other, header, "{name}");
+        let mut file = (other.len() as u64).to_le_bytes().to_vec();
+        file.extend_from_slice(other.as_bytes());
+        file.extend_from_slice(values);
+        assert_eq!(read(&file).unwrap(), tensors, "{name}: it is the same model");
+        let error = Tensors::from_canonical(&file, &limits).unwrap_err();
+        assert!(matches!(error, ModelFileError::NotCanonical), "{name}: {error}");
+        assert!(error.to_string().contains("write it again without metadata"), "{error}");
+    }
+    // Tensors in another order, each with its own values.
+    let swapped = reordered(&tensors);
+    assert_eq!(read(&swapped).unwrap(), tensors);
+    assert!(matches!(Tensors::from_canonical(&swapped, &limits), Err(ModelFileError::NotCanonical)));
+    // What is no model file at all is told as before.
+    assert!(matches!(Tensors::from_canonical(&canonical[..4], &limits), Err(ModelFileError::TooShort { got: 4 })));
+}
+
+/// The same tensors in the order of their names.
+fn reordered(tensors: &Tensors) -> Vec<u8> {
+    let (mut header, mut values) = (Vec::new(), Vec::new());
+    for spec in tensors.layout().specs() {
+        let begin = values.len();
+        let of = tensors.get(spec.name()).unwrap();
+        match spec.dtype() {
+            Dtype::F32 => values.extend(of.iter().flat_map(|value| value.to_le_bytes())),
+            Dtype::F16 => values.extend(of.iter().flat_map(|&value| half::f16::from_f32(value).to_le_bytes())),
+            Dtype::BF16 => values.extend(of.iter().flat_map(|&value| half::bf16::from_f32(value).to_le_bytes())),
+        }
+        let shape: Vec<_> = spec.shape().iter().map(ToString::to_string).collect();
+        header.push(format!(
+            r#"{:?}:{{"dtype":"{}","shape":[{}],"data_offsets":[{begin},{}]}}"#,
+            spec.name(),
+            spec.dtype(),
+            shape.join(","),
+            values.len()
+        ));
+    }
+    let header = format!("{{{}}}", header.join(","));
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &values].concat()
 }

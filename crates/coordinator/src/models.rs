@@ -3,7 +3,8 @@
 //!
 //! An upload is `PUT /v1/models/{digest}?offset=N&length=TOTAL`, chunk by chunk, each with its `Content-Digest`;
 //! `GET /v1/models/{digest}/upload?length=TOTAL` says how far it got. A file is there for others only when it is whole, has the
-//! digest in its name, and reads as a model from its first to its last byte.
+//! digest in its name, reads as a model from its first to its last byte, and is the one file that this model has: a site
+//! that counts sums by the digest of a model takes no other.
 
 use crate::{
     access::{Caller, Routes},
@@ -125,7 +126,7 @@ async fn accept(app: &App, key: &SpoolKey, digest: Digest, length: u64) -> Resul
             let detail = "the whole file does not have the digest of its name; nothing was kept, send it again";
             return Err(ApiError::new(Code::DigestMismatch, detail));
         }
-        match Tensors::from_safetensors(&bytes, &limits) {
+        match Tensors::from_canonical(&bytes, &limits) {
             Ok(_) => Ok(bytes),
             Err(error) => Err(ApiError::new(Code::Invalid, format!("not a usable model file: {}", chain(&error)))),
         }

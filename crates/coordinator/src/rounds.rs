@@ -14,6 +14,7 @@ mod registrar;
 mod release;
 mod routes;
 mod runner;
+mod standing;
 
 pub use attempt::{Attempt, AttemptError, JournalError};
 pub use registrar::{LocalRegistrar, Registrar, RegistrarError};
@@ -59,6 +60,8 @@ pub enum RoundsError {
 pub(crate) struct TaskRounds {
     id: TaskId,
     waiting: Mutex<Waiting>,
+    /// What keeps the next round from beginning, where enough participants are there.
+    hindrance: Mutex<Option<String>>,
     /// Told when somebody checks in.
     arrived: Notify,
     current: watch::Sender<Current>,
@@ -110,6 +113,12 @@ impl Rounds {
         tasks.entry(task.clone()).or_insert_with(|| Arc::new(TaskRounds::new(task.clone()))).clone()
     }
 
+    /// What keeps a task's next round from beginning, if enough participants are there.
+    pub(crate) fn hindrance(&self, task: &TaskId) -> Option<String> {
+        let hindrance = &self.get(task)?.hindrance;
+        hindrance.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Time since the service started.
     fn uptime(&self) -> Duration {
         self.since.elapsed()
@@ -122,11 +131,26 @@ impl Rounds {
 
 impl TaskRounds {
     fn new(id: TaskId) -> Self {
-        Self { id, waiting: Mutex::default(), arrived: Notify::new(), current: watch::Sender::default() }
+        Self {
+            id,
+            waiting: Mutex::default(),
+            hindrance: Mutex::default(),
+            arrived: Notify::new(),
+            current: watch::Sender::default(),
+        }
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what keeps the next round from beginning; says so in the log when that has changed.
+    fn hindered(&self, now: Option<String>) {
+        let mut hindrance = self.hindrance.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reason) = now.as_ref().filter(|_| *hindrance != now) {
+            tracing::warn!(task = %self.id, reason, "the round waits");
+        }
+        *hindrance = now;
     }
 }
 

@@ -16,7 +16,7 @@ use sordino_wire::{
     CheckedPolicy, Code, Digest, Policy, TaskId,
     api::{Page, Task, TaskRequest, TaskState},
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 use uuid::Builder;
 
 /// `GET` and `POST /v1/tasks`, `GET /v1/tasks/{task}`.
@@ -37,7 +37,12 @@ async fn list(State(app): State<Arc<App>>, Params(page): Params<PageParams>) -> 
 }
 
 async fn read(State(app): State<Arc<App>>, Named(id): Named<TaskId>) -> Result<Response, ApiError> {
-    Ok(json(StatusCode::OK, &find(&app, &id).await?))
+    let mut task = find(&app, &id).await?;
+    for row in app.store.culprits(id.as_str()).await? {
+        task.left_out.insert(row.id.parse().map_err(ApiError::internal)?, row.reason);
+    }
+    task.reason = task.reason.or_else(|| app.rounds.hindrance(&id));
+    Ok(json(StatusCode::OK, &task))
 }
 
 async fn create(
@@ -92,7 +97,8 @@ async fn model_len(app: &Arc<App>, model: Digest) -> Result<usize, ApiError> {
     let _turn = app.model_checks.acquire().await.map_err(ApiError::internal)?;
     let limits = app.model_limits();
     let bytes = app.store.blobs().read(&model.0, limits.max_file_bytes as u64).await?;
-    let parsed = tokio::task::spawn_blocking(move || Tensors::from_safetensors(&bytes, &limits));
+    // Canonical, or no site takes it: that was checked when it came.
+    let parsed = tokio::task::spawn_blocking(move || Tensors::from_canonical(&bytes, &limits));
     let tensors = parsed.await.map_err(ApiError::internal)?.map_err(ApiError::internal)?;
     Ok(tensors.layout().len())
 }
@@ -125,6 +131,8 @@ pub fn task(row: TaskRow) -> Result<Task, ApiError> {
         model_len: row.model_len,
         model: Digest(row.model),
         round: row.next_round,
+        reason: row.reason,
+        left_out: BTreeMap::new(),
         created_at: since_epoch(row.created_at),
     })
 }

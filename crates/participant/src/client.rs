@@ -3,10 +3,11 @@
 //!
 //! Every request of ours may be sent twice: reads change nothing, chunks say where they belong, protocol messages are
 //! taken once whatever comes after, and `POST` to a collection carries an `Idempotency-Key`. So a lost connection, an
-//! answer that is cut off, a time-out, 429, 502, 503, 504 and 507 are retried until the budget is spent; any other answer
-//! is an answer.
+//! answer that is cut off or does not begin in time, 429, 502, 503, 504 and 507 are retried until the budget is spent; any
+//! other answer is an answer.
 
 use crate::credentials::Credentials;
+use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, RANGE, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
@@ -43,6 +44,14 @@ pub enum ClientError {
         url: String,
         /// What happened last.
         source: reqwest::Error,
+    },
+    /// The coordinator, or the way to it, was silent for too long.
+    #[error("the coordinator at {url} said nothing for {seconds} seconds")]
+    Silent {
+        /// Its address.
+        url: String,
+        /// How long it was waited for.
+        seconds: u64,
     },
     /// The coordinator refused, and says why.
     #[error("the coordinator refused ({}): {}", .0.code.as_str(), .0.detail)]
@@ -121,7 +130,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        json(path, &self.send(Method::GET, path, &[], &Body::None, JSON_MAX).await?.body)
+        json(path, &self.send(Method::GET, path, &[], &Body::None, ANSWER_TIMEOUT, JSON_MAX).await?.body)
     }
 
     /// `POST` of JSON with an `Idempotency-Key`, a JSON answer.
@@ -133,22 +142,33 @@ impl Client {
         path: &str,
         body: &B,
     ) -> Result<T, ClientError> {
-        let answer = self.post_or_nothing(path, body).await?;
+        // Some take their time: a policy for a large cohort is checked, a model read.
+        let answer = self.post_within(SLOW_TIMEOUT, path, body).await?;
         answer.ok_or(ClientError::Status { status: StatusCode::NO_CONTENT.as_u16() })
     }
 
-    /// `POST` of JSON; `None` for an answer without content.
+    /// `POST` of JSON to a path that has something to say within `wait`, or answers without content then.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn post_or_nothing<B: Serialize + ?Sized, T: DeserializeOwned>(
+    pub async fn post_poll<B: Serialize + ?Sized, T: DeserializeOwned>(
         &self,
+        path: &str,
+        wait: Duration,
+        body: &B,
+    ) -> Result<Option<T>, ClientError> {
+        self.post_within(wait + POLL_SLACK, &polled(path, wait), body).await
+    }
+
+    async fn post_within<B: Serialize + ?Sized, T: DeserializeOwned>(
+        &self,
+        within: Duration,
         path: &str,
         body: &B,
     ) -> Result<Option<T>, ClientError> {
         let body = serde_json::to_vec(body).map_err(|source| ClientError::Answer { path: path.to_owned(), source })?;
-        let key = idempotency_key()?;
-        let answer = self.send(Method::POST, path, &[("idempotency-key", key)], &Body::Json(body), JSON_MAX).await?;
+        let headers = [("idempotency-key", idempotency_key()?)];
+        let answer = self.send(Method::POST, path, &headers, &Body::Json(body), within, JSON_MAX).await?;
         if answer.status == StatusCode::NO_CONTENT {
             return Ok(None);
         }
@@ -160,15 +180,17 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn post_bytes(&self, path: &str, bytes: &[u8]) -> Result<(), ClientError> {
-        self.send(Method::POST, path, &[], &Body::Octets(bytes.to_vec()), JSON_MAX).await.map(drop)
+        let within = sending(bytes.len());
+        self.send(Method::POST, path, &[], &Body::Octets(bytes.to_vec()), within, JSON_MAX).await.map(drop)
     }
 
-    /// `GET` of bytes, at most `limit`; `None` for an answer without content.
+    /// `GET` of bytes, at most `limit`, from a path that has something to say within `wait`; `None` for an answer without
+    /// content.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn poll_bytes(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, ClientError> {
-        let answer = self.send(Method::GET, path, &[], &Body::None, limit).await?;
+    pub async fn poll_bytes(&self, path: &str, wait: Duration, limit: usize) -> Result<Option<Vec<u8>>, ClientError> {
+        let answer = self.send(Method::GET, &polled(path, wait), &[], &Body::None, wait + POLL_SLACK, limit).await?;
         Ok((answer.status != StatusCode::NO_CONTENT).then_some(answer.body))
     }
 
@@ -177,8 +199,11 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn get_bytes(&self, path: &str, limit: usize) -> Result<Vec<u8>, ClientError> {
-        let bytes = self.poll_bytes(path, limit).await?;
-        bytes.ok_or(ClientError::Status { status: StatusCode::NO_CONTENT.as_u16() })
+        let answer = self.send(Method::GET, path, &[], &Body::None, ANSWER_TIMEOUT, limit).await?;
+        match answer.status {
+            StatusCode::NO_CONTENT => Err(ClientError::Status { status: answer.status.as_u16() }),
+            _ => Ok(answer.body),
+        }
     }
 
     /// Downloads a model and checks its digest; a download that was cut goes on where it stopped.
@@ -209,7 +234,7 @@ impl Client {
     async fn get_rest(&self, path: &str, bytes: &mut Vec<u8>, limit: usize) -> Result<(), Failure> {
         let range = format!("bytes={}-", bytes.len());
         let headers: &[_] = if bytes.is_empty() { &[] } else { &[(RANGE.as_str(), range)] };
-        let response = self.send_once(Method::GET, path, headers, &Body::None).await?;
+        let response = self.send_once(Method::GET, path, headers, &Body::None, ANSWER_TIMEOUT).await?;
         if response.status() == StatusCode::OK {
             bytes.clear();
         }
@@ -285,6 +310,7 @@ impl Client {
                 }
                 Err(error) => return Err(error),
             };
+            crash_point!("chunk:sent");
             retry = Retry::new(self.budget);
             if received > furthest {
                 (furthest, returns) = (received, 0);
@@ -295,7 +321,8 @@ impl Client {
 
     async fn put_chunk_once(&self, path: &str, offset: usize, chunk: &[u8]) -> Result<UploadStatus, Failure> {
         let path = format!("{path}offset={offset}");
-        let response = self.send_once(Method::PUT, &path, &chunk_headers(chunk), &Body::Octets(chunk.to_vec())).await?;
+        let body = Body::Octets(chunk.to_vec());
+        let response = self.send_once(Method::PUT, &path, &chunk_headers(chunk), &body, sending(chunk.len())).await?;
         let body = limited(&self.inner.base, &path, response, JSON_MAX).await?;
         json(&path, &body).map_err(Failure::Final)
     }
@@ -303,21 +330,25 @@ impl Client {
     async fn put_chunk(&self, path: &str, offset: usize, chunk: &[u8]) -> Result<UploadStatus, ClientError> {
         let path = format!("{path}offset={offset}");
         let body = Body::Octets(chunk.to_vec());
-        json(&path, &self.send(Method::PUT, &path, &chunk_headers(chunk), &body, JSON_MAX).await?.body)
+        // A model that is whole is read before the answer.
+        json(&path, &self.send(Method::PUT, &path, &chunk_headers(chunk), &body, SLOW_TIMEOUT, JSON_MAX).await?.body)
     }
 
     /// Sends until there is a whole answer, a refusal, or no budget left.
+    ///
+    /// - `within`: how long each answer may take to begin.
     async fn send(
         &self,
         method: Method,
         path: &str,
         headers: &[(&str, String)],
         body: &Body,
+        within: Duration,
         limit: usize,
     ) -> Result<Answer, ClientError> {
         let mut retry = Retry::new(self.budget);
         loop {
-            let outcome = match self.send_once(method.clone(), path, headers, body).await {
+            let outcome = match self.send_once(method.clone(), path, headers, body, within).await {
                 Ok(response) => {
                     let status = response.status();
                     limited(&self.inner.base, path, response, limit).await.map(|body| Answer { status, body })
@@ -360,16 +391,17 @@ impl Client {
         path: &str,
         headers: &[(&str, String)],
         body: &Body,
+        within: Duration,
     ) -> Result<Response, Failure> {
         let token = self.token().await?;
         let request = self.inner.http.request(method, format!("{}{path}", self.inner.base)).bearer_auth(token);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
-        self.answer(match body {
+        let request = match body {
             Body::None => request,
             Body::Json(bytes) => request.header(CONTENT_TYPE, "application/json").body(bytes.clone()),
             Body::Octets(bytes) => request.header(CONTENT_TYPE, "application/octet-stream").body(bytes.clone()),
-        })
-        .await
+        };
+        answer(&self.inner.base, request, within).await
     }
 
     async fn token(&self) -> Result<String, Failure> {
@@ -378,17 +410,14 @@ impl Client {
             return Ok(token.clone());
         }
         let path = "/v1/token";
-        let response = self.answer(self.inner.http.post(format!("{}{path}", self.inner.base))).await?;
+        let request = self.inner.http.post(format!("{}{path}", self.inner.base));
+        let response = answer(&self.inner.base, request, ANSWER_TIMEOUT).await?;
         let body = limited(&self.inner.base, path, response, JSON_MAX).await?;
         let answer: TokenAnswer = json(path, &body).map_err(Failure::Final)?;
         // Renewed when four fifths of its life are over.
         let renew_at = Instant::now() + Duration::from_secs(answer.expires_in).min(TOKEN_LIFE_MAX) * 4 / 5;
         *token = Some((answer.access_token.clone(), renew_at));
         Ok(answer.access_token)
-    }
-
-    async fn answer(&self, request: RequestBuilder) -> Result<Response, Failure> {
-        answer(&self.inner.base, request).await
     }
 }
 
@@ -423,7 +452,7 @@ pub(crate) enum Failure {
 impl Failure {
     /// Whether the connection was lost, or never there.
     fn is_lost(&self) -> bool {
-        matches!(self, Self::Passing { error: ClientError::Unreachable { .. }, .. })
+        matches!(self, Self::Passing { error: ClientError::Unreachable { .. } | ClientError::Silent { .. }, .. })
     }
 
     pub(crate) fn into_error(self) -> ClientError {
@@ -440,15 +469,20 @@ pub(crate) fn http_client(tls: rustls::ClientConfig) -> Result<reqwest::Client, 
         .https_only(true)
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_TIMEOUT)
+        // A connection over which nothing comes any more is given up, and with it all that waits on it.
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .http2_keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .user_agent(concat!("sordino/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|error| ClientError::Setup(error.into()))
 }
 
 /// Sends, and tells answers from refusals and passing failures.
-pub(crate) async fn answer(url: &str, request: RequestBuilder) -> Result<Response, Failure> {
-    let response = request.send().await.map_err(|source| {
+///
+/// - `within`: how long the answer may take to begin, the sending of the request included.
+pub(crate) async fn answer(url: &str, request: RequestBuilder, within: Duration) -> Result<Response, Failure> {
+    let sent = tokio::time::timeout(within, request.send()).await.map_err(|_| silent(url, within))?;
+    let response = sent.map_err(|source| {
         let passing = !source.is_builder() && !source.is_redirect();
         let error = ClientError::Unreachable { url: url.to_owned(), source };
         if passing { Failure::Passing { error, after: None } } else { Failure::Final(error) }
@@ -485,19 +519,37 @@ async fn append(
     bytes: &mut Vec<u8>,
     limit: usize,
 ) -> Result<(), Failure> {
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if bytes.len().saturating_add(chunk.len()) > limit => {
-                return Err(Failure::Final(ClientError::TooLarge { path: path.to_owned(), limit }));
-            }
-            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
-            Ok(None) => return Ok(()),
-            Err(source) => {
-                let error = ClientError::Unreachable { url: url.to_owned(), source };
-                return Err(Failure::Passing { error, after: None });
-            }
+    while let Some(chunk) = next_chunk(url, &mut response, STALL_TIMEOUT).await? {
+        if bytes.len().saturating_add(chunk.len()) > limit {
+            return Err(Failure::Final(ClientError::TooLarge { path: path.to_owned(), limit }));
         }
+        bytes.extend_from_slice(&chunk);
     }
+    Ok(())
+}
+
+/// What comes next of an answer that has begun; nothing at its end.
+async fn next_chunk(url: &str, response: &mut Response, within: Duration) -> Result<Option<Bytes>, Failure> {
+    let chunk = tokio::time::timeout(within, response.chunk()).await.map_err(|_| silent(url, within))?;
+    chunk.map_err(|source| {
+        let error = ClientError::Unreachable { url: url.to_owned(), source };
+        Failure::Passing { error, after: None }
+    })
+}
+
+fn silent(url: &str, within: Duration) -> Failure {
+    let error = ClientError::Silent { url: url.to_owned(), seconds: within.as_secs() };
+    Failure::Passing { error, after: None }
+}
+
+/// How long the answer to a request with a body may take to begin.
+fn sending(bytes: usize) -> Duration {
+    ANSWER_TIMEOUT + Duration::from_secs(bytes as u64 / SENDING_RATE_MIN)
+}
+
+/// A path that is asked to wait.
+fn polled(path: &str, wait: Duration) -> String {
+    format!("{path}?wait={}", wait.as_secs())
 }
 
 /// Where an upload goes on; a count beyond its end is no answer.
@@ -549,8 +601,20 @@ const BUDGET: Duration = Duration::from_secs(10);
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longer than any long poll.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an answer may take to begin: the coordinator waits for a commit, and for a step that is being closed.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// The same for what takes its time: a policy is checked, a model is read.
+pub(crate) const SLOW_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same for a long poll, beyond what it asked for.
+const POLL_SLACK: Duration = Duration::from_secs(5);
+/// How long an answer that has begun may stand still.
+const STALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// Bytes in a second that a request's body is given time for.
+const SENDING_RATE_MIN: u64 = 64 * 1024;
+/// After so long without a word a connection in use is asked for a sign of life,
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// which has so long to come.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Statuses after which the same request may succeed.
 const PASSING: [u16; 5] = [429, 502, 503, 504, 507];
 const PROBLEM_MAX: usize = 64 * 1024;

@@ -5,7 +5,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use serde::{Deserialize, Serialize};
 use sordino_identity::{CoordinatorUrl, FederationId, IdentityKey, PrincipalId};
-use sordino_wire::policy::COHORT_MIN;
+use sordino_wire::policy::{COHORT_MIN, SUMS_PER_MODEL_MAX};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -34,8 +34,9 @@ pub struct Settings {
     /// Smallest `cohort.min` of a policy that this site takes part under: fewer inputs are never summed up with its own.
     #[serde(default = "min_cohort")]
     pub min_cohort: u32,
-    /// Sums over one model that this site helps to open, at most: the difference of two sums of nearly the same cohort
-    /// says much about those who are in one of them only. Each failed round over a model costs one.
+    /// Sums over one model, and of one round, that this site helps to open, at most: the difference of two sums of nearly
+    /// the same cohort says much about those who are in one of them only. Each attempt that fails after shares were
+    /// revealed costs one.
     #[serde(default = "max_sums_per_model")]
     pub max_sums_per_model: u32,
 }
@@ -45,9 +46,9 @@ pub(crate) fn min_cohort() -> u32 {
     COHORT_MIN
 }
 
-/// One that is released, and two that fail after shares were revealed.
+/// What coordinators reckon with.
 pub(crate) fn max_sums_per_model() -> u32 {
-    3
+    SUMS_PER_MODEL_MAX
 }
 
 /// A principal's key and certificates, and where to use them.

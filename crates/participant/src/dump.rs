@@ -8,73 +8,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Why a sum is not shown to be that of its inputs.
+/// A file that an input cannot be written to.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DumpError {
-    /// A file.
-    #[error("cannot use {path}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The sum is another one.
-    #[error("value {at} of the sum is not the sum of the inputs")]
-    Differs {
-        /// The first value that differs or is missing on one side, counted from 0.
-        at: usize,
-    },
+#[error("cannot use {path}")]
+pub struct DumpError {
+    path: PathBuf,
+    source: io::Error,
 }
 
-/// Compares a released sum with the sum, in the clear, of what these participants wrote down; returns how many values were
-/// compared.
-///
-/// - `sum`: integers in little-endian order, 8 bytes each, as a Release has them.
-///
-/// # Errors
-/// [`DumpError`]: a file is missing, or the first value that differs.
-pub fn check_sum(
-    folder: &Path,
-    attempt: &AttemptId,
-    survivors: impl IntoIterator<Item = impl Display>,
-    sum: &[u8],
-) -> Result<usize, DumpError> {
-    let (released, rest) = sum.as_chunks::<8>();
-    let mut plain = vec![0i64; released.len()];
-    if !rest.is_empty() {
-        return Err(DumpError::Differs { at: plain.len() });
-    }
-    for site in survivors {
-        let path = file(folder, attempt, &site);
-        let input = fs::read(&path).map_err(|source| DumpError::File { path, source })?;
-        let (input, rest) = input.as_chunks::<8>();
-        if input.len() != plain.len() || !rest.is_empty() {
-            return Err(DumpError::Differs { at: input.len().min(plain.len()) });
-        }
-        plain.iter_mut().zip(input).for_each(|(sum, value)| *sum = sum.wrapping_add(i64::from_le_bytes(*value)));
-    }
-    match plain.iter().zip(released).position(|(plain, released)| *plain != i64::from_le_bytes(*released)) {
-        Some(at) => Err(DumpError::Differs { at }),
-        None => Ok(plain.len()),
-    }
-}
-
-/// Writes one input down.
+/// Writes one input down, as `ROUND.ATTEMPT.SITE.i64`: integers in little-endian order, 8 bytes each.
 pub(crate) fn write(
     folder: &Path,
     attempt: &AttemptId,
     site: &impl Display,
     values: impl Iterator<Item = i64>,
 ) -> Result<(), DumpError> {
-    let path = file(folder, attempt, site);
+    let path = folder.join(format!("{}.{}.{site}.i64", attempt.round.number, attempt.attempt));
     let bytes: Vec<u8> = values.flat_map(i64::to_le_bytes).collect();
-    fs::write(&path, bytes).map_err(|source| DumpError::File { path, source })
-}
-
-fn file(folder: &Path, attempt: &AttemptId, site: &impl Display) -> PathBuf {
-    folder.join(format!("{}.{}.{site}.i64", attempt.round.number, attempt.attempt))
+    fs::write(&path, bytes).map_err(|source| DumpError { path, source })
 }
 
 #[cfg(test)]
@@ -83,27 +34,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sum_is_compared_with_every_value_of_every_input() {
+    fn an_input_is_written_as_it_is_summed_up() {
         let folder = tempfile::tempdir().unwrap();
         let round = "0193a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b.7".parse().unwrap();
         let attempt = AttemptId { round, attempt: 2 };
-        for (site, values) in [("site-a", [1, -2, i64::MAX]), ("site-b", [10, -20, 0])] {
-            write(folder.path(), &attempt, &site, values.into_iter()).unwrap();
-        }
-        let bytes = |values: &[i64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
-        let check = |sites: &[&str], sum: &[u8]| check_sum(folder.path(), &attempt, sites, sum);
-        let right = bytes(&[11, -22, i64::MAX]);
-        assert_eq!(check(&["site-a", "site-b"], &right).unwrap(), 3);
-        for (sites, sum, at) in [
-            (&["site-a", "site-b"][..], bytes(&[11, -22, i64::MAX - 1]), 2),
-            (&["site-a", "site-b"], bytes(&[11, -22]), 2),
-            (&["site-a", "site-b"], bytes(&[11, -22, i64::MAX, 0]), 3),
-            (&["site-a", "site-b"], right[..23].to_vec(), 2),
-            (&["site-a"], right.clone(), 0),
-            (&[], right.clone(), 0),
-        ] {
-            assert!(matches!(check(sites, &sum), Err(DumpError::Differs { at: found }) if found == at), "{sum:?}");
-        }
-        assert!(matches!(check(&["site-c"], &right), Err(DumpError::File { .. })));
+        write(folder.path(), &attempt, &"site-a", [1, -2].into_iter()).unwrap();
+        let written = fs::read(folder.path().join("7.2.site-a.i64")).unwrap();
+        assert_eq!(written, [&1_i64.to_le_bytes()[..], &(-2_i64).to_le_bytes()].concat());
+        let error = write(&folder.path().join("nowhere"), &attempt, &"site-a", [1].into_iter()).unwrap_err();
+        assert!(error.to_string().ends_with("nowhere/7.2.site-a.i64"), "{error}");
     }
 }

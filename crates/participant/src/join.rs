@@ -1,6 +1,6 @@
 //! Joining a federation: the key is made here and stays here; a one-time invitation and a CSR give a certificate.
 
-use crate::client::{ClientError, answer, http_client, idempotency_key, json, limited};
+use crate::client::{ClientError, SLOW_TIMEOUT, answer, http_client, idempotency_key, json, limited};
 use crate::credentials::{
     CHAIN_FILE, KEY_FILE, ROOT_FILE, SETTINGS_FILE, Settings, max_sums_per_model, min_cohort, parse_chain, tls_builder,
 };
@@ -90,7 +90,7 @@ pub async fn join(folder: &Path, invitation: &Invitation, id: &PrincipalId) -> R
         .header(CONTENT_TYPE, "application/json")
         .header("idempotency-key", idempotency_key()?)
         .body(body);
-    let response = answer(base, request).await.map_err(crate::client::Failure::into_error)?;
+    let response = answer(base, request, SLOW_TIMEOUT).await.map_err(crate::client::Failure::into_error)?;
     let body = limited(base, "/v1/enroll", response, ANSWER_MAX).await.map_err(crate::client::Failure::into_error)?;
     let enrolled: EnrollAnswer = json("/v1/enroll", &body)?;
 

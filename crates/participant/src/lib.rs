@@ -8,7 +8,7 @@
 //! | [`run`] | the loop: check in, train, take part |
 //! | `session` | one attempt, step by step, each state stored before its message is sent |
 //! | `state` | that storage, sealed under the site's key |
-//! | [`dump`] | encoded inputs, written down for demonstrations and tests |
+//! | `dump` | encoded inputs, written down for demonstrations and tests |
 //! | [`training`] | data sets, models, the built-in trainer and `--exec` |
 //!
 //! # Threat model
@@ -18,9 +18,12 @@
 
 #![forbid(unsafe_code)]
 
+#[macro_use]
+mod crash;
+
 pub mod client;
 pub mod credentials;
-pub mod dump;
+mod dump;
 pub mod join;
 pub mod run;
 mod session;
@@ -29,5 +32,6 @@ pub mod training;
 
 pub use client::{Client, ClientError};
 pub use credentials::{Credentials, CredentialsError};
+pub use dump::DumpError;
 pub use join::{JoinError, join};
 pub use run::{DevOptions, Summary, TrainError, TrainOptions, train};

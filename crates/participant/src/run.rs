@@ -8,9 +8,9 @@ use crate::training::{Hyperparameters, RoundInfo, TrainError as TrainingError, T
 use ed25519_dalek::VerifyingKey;
 use getrandom::{SysRng, rand_core::UnwrapErr};
 use sordino_codec::{EncodeError, EncodedInput, EncodingError, FileLimits, ModelFileError, Tensors, TensorsError};
-use sordino_identity::{IdentityKey, TrustAnchors, encode_chain};
+use sordino_identity::{IdentityKey, TrustAnchors, VerifiedChains, encode_chain};
 use sordino_secagg::participant::{AwaitingRoster, Identity, Refusal, Stored};
-use sordino_secagg::{Context, ParticipantId, Step};
+use sordino_secagg::{Context, NEIGHBOURS_MAX, ParticipantId, Step};
 use sordino_wire::api::{Assignment, AttemptId, CheckIn, Page, Task, TaskState};
 use sordino_wire::{CheckedPolicy, Code, Digest, PolicyError, TaskId};
 use std::{
@@ -38,7 +38,8 @@ pub struct TrainOptions {
 /// What weakens a site, for demonstrations and tests on one machine.
 #[derive(Debug, Clone, Default)]
 pub struct DevOptions {
-    /// A folder to write the encoded inputs to, unmasked.
+    /// A folder to write the encoded inputs to, unmasked: each as `ROUND.ATTEMPT.SITE.i64`, integers in little-endian order,
+    /// 8 bytes each.
     pub dump: Option<PathBuf>,
     /// Rounds and the step before whose message the site falls silent.
     pub vanish: Vec<(u64, Step)>,
@@ -248,7 +249,7 @@ impl Site {
         Ok(Self {
             id: ParticipantId::new(settings.id.as_str()).map_err(|_| TrainError::Registrar)?,
             certificates: encode_chain(&credentials.chain),
-            trust: SiteTrust { anchors, registrar },
+            trust: SiteTrust { chains: Arc::new(VerifiedChains::new(anchors, NEIGHBOURS_MAX)), registrar },
             trainer: Arc::new(Mutex::new(trainer)),
             key: Arc::new(credentials.key),
             options,
@@ -314,14 +315,16 @@ impl Site {
             }
             Err(error) => return Err(error),
         }
+        crash_point!("end:made");
         self.state.finish(id)?;
+        crash_point!("end:stored");
         Ok(false)
     }
 
     async fn check_in(&self, task: &TaskId) -> Result<CheckedIn, TrainError> {
         let after = self.state.done(task).cloned();
-        let path = format!("/v1/tasks/{task}/checkin?wait={CHECK_IN_SECONDS}");
-        match self.client.post_or_nothing(&path, &CheckIn { after: after.clone() }).await {
+        let path = format!("/v1/tasks/{task}/checkin");
+        match self.client.post_poll(&path, CHECK_IN, &CheckIn { after: after.clone() }).await {
             Ok(None) => Ok(CheckedIn::Nothing),
             Ok(Some(assignment)) => {
                 let Assignment { round, attempt, .. } = &assignment;
@@ -436,7 +439,8 @@ impl Site {
             Err(error) if error.code() == Some(Code::NotFound) => return Ok(Offer::Gone(error.to_string())),
             bytes => bytes?,
         };
-        let model = Tensors::from_safetensors(&bytes, &limits)
+        // One model, one file: else the same model under another digest would be counted as another one.
+        let model = Tensors::from_canonical(&bytes, &limits)
             .map_err(|source| TrainError::Model { round: assignment.round.clone(), source })?;
         let encoding = policy.encoding(model.layout().len())?;
         let context = policy.context(&self.settings.federation, assignment, &encoding);
@@ -454,8 +458,8 @@ impl Site {
             }
         };
         // Before any work: what was trained for an attempt that is refused would be thrown away.
-        let exposure = self.state.exposure(&assignment.model)?;
-        if let Err(refusal) = exposure.check(&job.context.digest(), self.settings.max_sums_per_model) {
+        let exposure = self.state.exposure()?;
+        if let Err(refusal) = exposure.check((&job.context).into(), self.settings.max_sums_per_model) {
             return Ok(Start::Ended(Ending::Refused(causes(&refusal))));
         }
         let trained = self.train(assignment, &job).await?;
@@ -488,9 +492,11 @@ impl Site {
         let model_len = job.model.layout().len();
         let state = AwaitingRoster::advertise(job.context, identity, vector, &SiteSigner(&self.key), &mut rng)?;
         let stored = Stored::AwaitingRoster(state);
+        crash_point!("AdvertiseKeys:made");
         self.state.save(assignment, model_len, &stored.to_bytes())?;
         #[cfg(feature = "test-util")]
         self.state.witness(&stored)?;
+        crash_point!("AdvertiseKeys:stored");
         Ok(Start::At { stored: Box::new(stored), model_len, lasts: lasts(&job.policy) })
     }
 
@@ -531,5 +537,5 @@ pub const FAILURES_MAX: u32 = 3;
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 /// After an attempt that was over before it began here.
 const GONE_PAUSE: Duration = Duration::from_millis(500);
-/// Seconds of a check-in's long poll; the coordinator cuts it to its own limit.
-const CHECK_IN_SECONDS: u64 = 25;
+/// How long a check-in asks to wait; the coordinator cuts it to its own limit.
+const CHECK_IN: Duration = Duration::from_secs(25);

@@ -5,9 +5,9 @@ use crate::join::since_epoch;
 use crate::state::{StateError, StateFolder};
 use ed25519_dalek::VerifyingKey;
 use getrandom::{SysRng, rand_core::UnwrapErr};
-use sordino_identity::{IdentityKey, Role, TrustAnchors, decode_chain};
-use sordino_secagg::participant::{Refusal, Stored, Trust};
-use sordino_secagg::{ParticipantId, Signer, Step};
+use sordino_identity::{IdentityKey, Role, VerifiedChains};
+use sordino_secagg::participant::{Refusal, Reveal, Stored, Trust};
+use sordino_secagg::{ContextDigest, ParticipantId, Signer, Step};
 use sordino_wire::Code;
 use sordino_wire::api::Assignment;
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
@@ -41,14 +41,14 @@ pub(crate) enum SessionError {
 /// Whom this site believes: certificates that lead to its root, and the registrar's key it was invited with.
 #[derive(Clone)]
 pub(crate) struct SiteTrust {
-    pub(crate) anchors: TrustAnchors,
+    /// Shared with the steps' threads, and remembered from round to round: neighbours come again.
+    pub(crate) chains: Arc<VerifiedChains>,
     pub(crate) registrar: VerifyingKey,
 }
 
 impl Trust for SiteTrust {
     fn participant(&self, id: &ParticipantId, certificates: &[u8]) -> Result<VerifyingKey, String> {
-        let chain = decode_chain(certificates).ok_or("its certificate chain cannot be read")?;
-        let verified = self.anchors.verify_client(&chain, since_epoch()).map_err(|error| error.to_string())?;
+        let verified = self.chains.verify_client(certificates, since_epoch()).map_err(|error| error.to_string())?;
         let principal = verified.principal();
         if principal.role != Role::Client || principal.id.as_str() != id.as_str() {
             return Err(format!("its certificate is that of {} {}", principal.role, principal.id));
@@ -95,7 +95,9 @@ impl Session<'_> {
                 return Err(SessionError::Vanish(step));
             }
             match self.send(&current).await {
-                Ok(()) => {}
+                Ok(()) => {
+                    crash_point!("{step}:sent");
+                }
                 // The step is over. If it closed with our message in it, sent before a restart, the next one opens for us.
                 Err(SessionError::Client(error)) if error.code() == Some(Code::WrongStep) => {}
                 Err(error) => return left_out(step, error),
@@ -111,15 +113,19 @@ impl Session<'_> {
             match answered.await.map_err(|_| SessionError::Cut)? {
                 Err(refusal) => return Ok(Ending::Refused(causes(&refusal))),
                 Ok((stored, upload)) => {
+                    crash_point!("{next}:made");
                     if let Some(upload) = upload {
                         self.state.save_upload(&upload)?;
+                        crash_point!("{next}:upload-stored");
                     }
                     if let Stored::Finished(_) = &stored {
-                        self.state.expose(&self.assignment.model, stored.attempt())?;
+                        self.state.expose(self.reveal(*stored.attempt()))?;
+                        crash_point!("{next}:exposed");
                     }
                     self.state.save(self.assignment, self.model_len, &stored.to_bytes())?;
                     #[cfg(feature = "test-util")]
                     self.state.witness(&stored)?;
+                    crash_point!("{next}:stored");
                     tracing::debug!(round = %self.assignment.round, step = stored.step().name(), "answered");
                     current = stored;
                 }
@@ -130,6 +136,8 @@ impl Session<'_> {
     /// Sends the message of a state. That it may have been sent before changes nothing.
     async fn send(&self, current: &Stored) -> Result<(), SessionError> {
         let step = current.step();
+        #[cfg(feature = "test-util")]
+        self.state.witness_sent(current)?;
         if step == Step::MaskedInput {
             let packed = self.state.upload()?;
             return Ok(deliver_input(self.client, &self.attempt_path(), &packed, current.message()).await?);
@@ -138,13 +146,19 @@ impl Session<'_> {
     }
 
     async fn fetch(&self, step: Step, give_up: Instant) -> Result<Option<Vec<u8>>, SessionError> {
-        let path = format!("{}?wait={POLL_SECONDS}", self.message_path(step));
+        let path = self.message_path(step);
         while Instant::now() < give_up {
-            if let Some(bytes) = self.client.poll_bytes(&path, MESSAGE_MAX).await? {
+            if let Some(bytes) = self.client.poll_bytes(&path, POLL, MESSAGE_MAX).await? {
                 return Ok(Some(bytes));
             }
         }
         Ok(None)
+    }
+
+    /// This attempt, as it is counted.
+    fn reveal(&self, attempt: ContextDigest) -> Reveal<'_> {
+        let Assignment { round, model, .. } = self.assignment;
+        Reveal { task: round.task.as_str(), round: round.number, model: &model.0, attempt }
     }
 
     fn attempt_path(&self) -> String {
@@ -166,6 +180,7 @@ async fn deliver_input(client: &Client, attempt: &str, packed: &[u8], message: &
             Err(error) if error.code() == Some(Code::AlreadySubmitted) => {}
             other => other?,
         }
+        crash_point!("MaskedInput:uploaded");
         uploads += 1;
         match client.post_bytes(&format!("{attempt}/messages/{}", Step::MaskedInput), message).await {
             // It has lost bytes of the input since it counted them, or has thrown them away.
@@ -228,8 +243,8 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// Seconds of a long poll; the coordinator cuts it to its own limit.
-const POLL_SECONDS: u64 = 25;
+/// How long a poll asks to wait; the coordinator cuts it to its own limit.
+const POLL: Duration = Duration::from_secs(25);
 /// Bytes of a step's opening message: a roster of the largest size, with the most neighbours.
 const MESSAGE_MAX: usize = 80 * 1024 * 1024;
 

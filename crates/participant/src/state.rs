@@ -1,14 +1,16 @@
-//! What a site remembers of its attempts: the state of the one that is open, and the newest that is done.
+//! What a site remembers of its attempts: the state of the one that is open, the newest that is done, and how many sums
+//! it has helped to open.
 //!
 //! The state holds secrets and the encoded input, so it is sealed with AES-256-GCM under a key derived from the site's
-//! own; the masked upload is not secret. Each file is replaced whole: written under a temporary name, synced, renamed.
+//! own; the masked upload is not secret. What counts sums is sealed too, so that a change of it is noticed. Each file
+//! is replaced whole: written under a temporary name, synced, renamed.
 
 use crate::join::{private_folder, write_private};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use serde::{Deserialize, Serialize};
 use sordino_identity::IdentityKey;
-use sordino_secagg::{ContextDigest, participant::Exposure};
+use sordino_secagg::participant::{Exposure, Reveal};
 use sordino_wire::api::{Assignment, AttemptId};
 use sordino_wire::{Digest, TaskId};
 use std::{
@@ -51,6 +53,15 @@ pub enum StateError {
     /// A file that this key did not seal, or that was changed.
     #[error("{path} is damaged or was sealed under another key; move it away to drop out of the attempt it holds")]
     Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Nobody knows any more how many sums this site has helped to open: it takes part in none.
+    #[error(
+        "{path} is damaged or was sealed under another key, and holds how many sums this site has helped to open; \
+         bring it back, or move it away if the site's owner accepts that counting begins anew"
+    )]
+    Uncounted {
         /// The file.
         path: PathBuf,
     },
@@ -102,21 +113,20 @@ impl StateFolder {
         self.write(POLICIES, &json)
     }
 
-    /// The attempts over a model in which this site has revealed shares, of whatever task.
-    pub(crate) fn exposure(&self, model: &Digest) -> Result<Exposure, StateError> {
-        let Some(bytes) = self.read(&exposure_file(model))? else { return Ok(Exposure::default()) };
-        let (attempts, []) = bytes.as_chunks::<32>() else { return Err(self.damaged(&exposure_file(model))) };
-        Ok(Exposure::new(attempts.iter().copied()))
+    /// The attempts in which this site has revealed shares, by model and by round.
+    pub(crate) fn exposure(&self) -> Result<Exposure, StateError> {
+        let Some(mut sealed) = self.read(EXPOSURE)? else { return Ok(Exposure::default()) };
+        let uncounted = || StateError::Uncounted { path: self.folder.join(EXPOSURE) };
+        let plain = self.unseal(EXPOSURE_LABEL, &mut sealed).ok_or_else(uncounted)?;
+        Exposure::from_bytes(plain).map_err(|_| uncounted())
     }
 
-    /// Makes durable that this site reveals shares in an attempt over a model.
-    pub(crate) fn expose(&self, model: &Digest, attempt: &ContextDigest) -> Result<(), StateError> {
-        let mut exposure = self.exposure(model)?;
-        exposure.note(attempt);
-        let folder = self.folder.join(EXPOSURE);
-        private_folder(&folder).map_err(|source| StateError::File { path: folder, source })?;
-        let attempts: Vec<u8> = exposure.attempts().flatten().copied().collect();
-        self.write(&exposure_file(model), &attempts)
+    /// Makes durable that this site reveals shares in an attempt: before they are sent.
+    pub(crate) fn expose(&self, reveal: Reveal<'_>) -> Result<(), StateError> {
+        let mut exposure = self.exposure()?;
+        exposure.note(reveal);
+        let sealed = self.seal(EXPOSURE, EXPOSURE_LABEL, &mut Zeroizing::new(exposure.to_bytes()))?;
+        self.write(EXPOSURE, &sealed)
     }
 
     /// The newest attempt of a task that this site has done with.
@@ -151,9 +161,7 @@ impl StateFolder {
         // It becomes the plain text, and is wiped on every way out.
         let mut sealed = Zeroizing::new(sealed);
         let damaged = || self.damaged(ATTEMPT);
-        let (nonce, sealed) = sealed.split_at_mut_checked(NONCE_LEN).ok_or_else(damaged)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| damaged())?;
-        let plain = self.key.open_in_place(nonce, Aad::from(LABEL), sealed).map_err(|_| damaged())?;
+        let plain = self.unseal(LABEL, &mut sealed).ok_or_else(damaged)?;
         let (len, rest) = plain.split_first_chunk::<4>().ok_or_else(damaged)?;
         let (json, stored) = rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or_else(damaged)?;
         let Head { assignment, model_len } = serde_json::from_slice::<Head<Assignment>>(json).map_err(|_| damaged())?;
@@ -174,23 +182,55 @@ impl StateFolder {
         plain.extend_from_slice(&len.to_le_bytes());
         plain.extend_from_slice(&json);
         plain.extend_from_slice(stored);
-        let mut nonce = [0; NONCE_LEN];
-        getrandom::fill(&mut nonce).map_err(|error| self.file(ATTEMPT)(io::Error::other(error)))?;
-        let sealing = Nonce::assume_unique_for_key(nonce);
-        self.key.seal_in_place_append_tag(sealing, Aad::from(LABEL), &mut *plain).map_err(|_| self.damaged(ATTEMPT))?;
-        self.write(ATTEMPT, &[&nonce[..], &plain].concat())
+        let sealed = self.seal(ATTEMPT, LABEL, &mut plain)?;
+        self.write(ATTEMPT, &sealed)
     }
 
-    /// Writes a state's secrets down, in the open, where a test has made the folder `witness` beside this one.
+    /// A nonce, and what was plain before, which gets a tag.
+    fn seal(&self, name: &str, label: &[u8], plain: &mut Zeroizing<Vec<u8>>) -> Result<Vec<u8>, StateError> {
+        let mut nonce = [0; NONCE_LEN];
+        getrandom::fill(&mut nonce).map_err(|error| self.file(name)(io::Error::other(error)))?;
+        let sealing = Nonce::assume_unique_for_key(nonce);
+        self.key.seal_in_place_append_tag(sealing, Aad::from(label), &mut **plain).map_err(|_| self.damaged(name))?;
+        Ok([&nonce[..], plain].concat())
+    }
+
+    /// What was sealed under this label, in its place.
+    fn unseal<'a>(&self, label: &[u8], sealed: &'a mut [u8]) -> Option<&'a mut [u8]> {
+        let (nonce, sealed) = sealed.split_at_mut_checked(NONCE_LEN)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        self.key.open_in_place(nonce, Aad::from(label), sealed).ok()
+    }
+
+    /// Writes a state's secrets down, in the open, where a test has made the folder `witness` beside this one; behind
+    /// them the whole state.
     #[cfg(feature = "test-util")]
     pub(crate) fn witness(&self, stored: &sordino_secagg::participant::Stored) -> Result<(), StateError> {
-        let path = self.folder.with_file_name("witness").join(stored.step().name());
+        let line = |(name, bytes): (&str, Vec<u8>)| format!("{}\t{name}\n", hex::encode(bytes));
+        let secrets: String = stored.dangerous_secrets().into_iter().map(line).collect();
+        self.append_witness(stored.step().name(), &secrets)?;
+        let state = format!("{}\n", hex::encode(&*stored.to_bytes()));
+        self.append_witness(&format!("{}.state", stored.step().name()), &state)
+    }
+
+    /// Writes down which bytes are sent, there too: the attempt, the step, and digests of the message and of the
+    /// upload.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn witness_sent(&self, stored: &sordino_secagg::participant::Stored) -> Result<(), StateError> {
+        let upload = self.read(UPLOAD)?.map_or_else(|| "-".to_owned(), |upload| Digest::of(&upload).to_string());
+        let (attempt, step) = (hex::encode(stored.attempt().as_bytes()), stored.step());
+        self.append_witness("sent", &format!("{attempt} {step} {} {upload}\n", Digest::of(stored.message())))
+    }
+
+    #[cfg(feature = "test-util")]
+    fn append_witness(&self, name: &str, text: &str) -> Result<(), StateError> {
+        let path = self.folder.with_file_name("witness").join(name);
         if path.parent().is_none_or(|folder| !folder.is_dir()) {
             return Ok(());
         }
-        let line = |(name, bytes): (&str, Vec<u8>)| format!("{}\t{name}\n", hex::encode(bytes));
-        let lines: String = stored.dangerous_secrets().into_iter().map(line).collect();
-        fs::write(&path, lines).map_err(|source| StateError::File { path, source })
+        let open = fs::File::options().create(true).append(true).open(&path);
+        let written = open.and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()));
+        written.map_err(|source| StateError::File { path, source })
     }
 
     /// Keeps the masked upload, so that a restart sends the same bytes.
@@ -244,17 +284,13 @@ fn lock(path: &Path) -> Result<fs::File, StateError> {
 }
 
 const LABEL: &[u8] = b"sordino/participant/state/v1";
+const EXPOSURE_LABEL: &[u8] = b"sordino/participant/exposure/v1";
 const ATTEMPT: &str = "attempt.sealed";
 const UPLOAD: &str = "upload.bin";
 const DONE: &str = "done.json";
 const POLICIES: &str = "policies.json";
 const LOCK: &str = "lock";
-/// A folder with a file for each model.
-const EXPOSURE: &str = "exposure";
-
-fn exposure_file(model: &Digest) -> String {
-    format!("{EXPOSURE}/{model}")
-}
+const EXPOSURE: &str = "exposure.sealed";
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
@@ -358,37 +394,80 @@ mod tests {
         StateFolder::open(folder.path(), &key).unwrap();
     }
 
-    #[test]
-    fn sums_are_counted_by_model() {
-        let folder = tempfile::tempdir().unwrap();
-        let key = IdentityKey::from_seed(&[7; 32]);
-        let state = StateFolder::open(folder.path(), &key).unwrap();
-        let [one, other] = [Digest([1; 32]), Digest([2; 32])];
-        let context = |attempt| sordino_secagg::Context {
+    /// The digest of an attempt over a model, of a round.
+    fn revealed(round: u64, model: Digest, attempt: u32) -> sordino_secagg::Context {
+        sordino_secagg::Context {
             federation: "example.org".into(),
-            task: "task".into(),
-            round: 1,
+            task: assignment().round.task.to_string(),
+            round,
             attempt,
             nonce: [0; 32],
             policy: [0; 32],
-            model: one.0,
+            model: model.0,
             vector_len: 1,
             bits: sordino_codec::RingBits::new(20).unwrap(),
             prg: sordino_secagg::Prg::Aes256Ctr,
             pq: true,
             min_survivors: 3,
             faults: sordino_secagg::Faults { corrupt: 0, max_dropout_fraction: 0.0 },
-        };
-        let [first, second] = [context(1).digest(), context(2).digest()];
-        for attempt in [&first, &first, &second] {
-            state.expose(&one, attempt).unwrap();
         }
-        drop(state);
+    }
+
+    #[test]
+    fn sums_are_counted_by_model_and_by_round_across_restarts() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = IdentityKey::from_seed(&[7; 32]);
+        let reopened = || StateFolder::open(folder.path(), &key).unwrap();
+        let [one, other, third] = [1, 2, 3].map(|fill| Digest([fill; 32]));
+        assert_eq!(reopened().exposure().unwrap(), Exposure::default());
+        for context in [revealed(4, one, 1), revealed(4, one, 1), revealed(4, other, 2)] {
+            let state = reopened();
+            state.exposure().unwrap().check((&context).into(), 2).unwrap();
+            state.expose((&context).into()).unwrap();
+        }
+        let check = |context: &sordino_secagg::Context| reopened().exposure().unwrap().check(context.into(), 2);
+        assert!(check(&revealed(4, third, 3)).is_err(), "two sums of round 4, over two models");
+        assert_eq!(check(&revealed(4, other, 2)), Ok(()), "it says the same again");
+        assert!(check(&revealed(3, third, 3)).is_err(), "a round before it");
+        assert_eq!(check(&revealed(5, other, 3)), Ok(()), "one sum over the other model");
+        reopened().expose((&revealed(5, other, 3)).into()).unwrap();
+        assert!(check(&revealed(6, other, 4)).is_err(), "two sums over the other model");
+        assert_eq!(check(&revealed(6, third, 4)), Ok(()));
+    }
+
+    #[test]
+    fn who_does_not_know_its_sums_any_more_takes_part_in_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = IdentityKey::from_seed(&[7; 32]);
         let state = StateFolder::open(folder.path(), &key).unwrap();
-        assert_eq!(state.exposure(&one).unwrap().attempts().len(), 2);
-        assert_eq!(state.exposure(&other).unwrap(), Exposure::default());
-        fs::write(folder.path().join("state").join(exposure_file(&one)), [0; 33]).unwrap();
-        assert!(matches!(state.exposure(&one), Err(StateError::Damaged { .. })));
+        let context = revealed(4, Digest([1; 32]), 1);
+        state.expose((&context).into()).unwrap();
+        let path = folder.path().join("state/exposure.sealed");
+        let whole = fs::read(&path).unwrap();
+        let uncounted = || {
+            let error = state.exposure().unwrap_err();
+            assert!(matches!(&error, StateError::Uncounted { path } if path.ends_with("exposure.sealed")), "{error}");
+            assert!(
+                matches!(state.expose((&context).into()), Err(StateError::Uncounted { .. })),
+                "and nothing is revealed"
+            );
+        };
+        for at in 0..whole.len() {
+            let mut file = whole.clone();
+            file[at] ^= 1;
+            fs::write(&path, &file).unwrap();
+            uncounted();
+        }
+        for len in 0..whole.len() {
+            fs::write(&path, &whole[..len]).unwrap();
+            uncounted();
+        }
+        // The file of an open attempt, sealed under the same key.
+        state.save(&assignment(), 40, b"state").unwrap();
+        fs::copy(folder.path().join("state/attempt.sealed"), &path).unwrap();
+        uncounted();
+        fs::write(&path, &whole).unwrap();
+        state.exposure().unwrap();
     }
 
     #[test]

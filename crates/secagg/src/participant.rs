@@ -20,7 +20,7 @@ mod tests;
 #[cfg(test)]
 mod vectors;
 
-pub use exposure::Exposure;
+pub use exposure::{EXPOSURE_MODELS_MAX, EXPOSURE_TASKS_MAX, Exposure, Reveal};
 pub use stored::{RestoreError, Stored};
 
 use crate::canonical::Malformed;
@@ -58,6 +58,24 @@ pub trait Trust {
     fn registrar(&self) -> &VerifyingKey;
 }
 
+/// Over what sums are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// The bytes of a model.
+    Model,
+    /// A round of a task.
+    Round(u64),
+}
+
+impl std::fmt::Display for Counted {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Model => out.write_str("over this model"),
+            Self::Round(round) => write!(out, "of round {round}"),
+        }
+    }
+}
+
 /// Why a participant takes no further part in an attempt. Each names the evidence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -91,16 +109,26 @@ pub enum Refusal {
         /// Ring that belongs there.
         expected_bits: u8,
     },
-    /// As many sums over this model as this participant's own limit allows were opened with its help.
+    /// As many sums over this model, or of this round, as this participant's own limit allows were opened with its help.
     #[error(
-        "this participant has helped to open {sums} sums over this model, its own limit is {max}: sums of cohorts that \
+        "this participant has helped to open {sums} sums {over}, its own limit is {max}: sums of cohorts that \
          differ in one participant tell that one's input"
     )]
     TooManySums {
+        /// What is counted.
+        over: Counted,
         /// Sums.
         sums: u32,
         /// The limit.
         max: u32,
+    },
+    /// The rounds of a task only go up.
+    #[error("round {round} is over for this participant: it has revealed shares in round {newest}")]
+    RoundIsOver {
+        /// The round that was offered.
+        round: u64,
+        /// The newest one that it has revealed shares in.
+        newest: u64,
     },
     /// Fewer participants than a sum may hold.
     #[error("the roster has {n} participants, the policy asks for at least {min}")]

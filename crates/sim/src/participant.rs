@@ -159,7 +159,7 @@ impl ParticipantNode {
     pub(crate) fn advertise(&mut self, plan: &Plan, rng: &mut impl CryptoRng) -> Result<Computed, Refusal> {
         let identity = Identity { id: &self.id, certificates: self.id.as_str().as_bytes() };
         let context = plan.context_at(self.place, self.disk.attempt);
-        self.disk.exposure.check(&context.digest(), SUMS_MAX)?;
+        self.disk.exposure.check((&context).into(), SUMS_MAX)?;
         let state = AwaitingRoster::advertise(context, identity, self.input.clone(), &self.key, rng)?;
         Ok(Computed { stored: Stored::AwaitingRoster(state), upload: None })
     }
@@ -211,7 +211,7 @@ impl ParticipantNode {
         let state = stored.to_bytes().to_vec();
         (self.disk.state, self.disk.upload) = (Some(state), upload.clone());
         if stored.step() == Step::Unmasking && plan.sabotage != Some(Sabotage::SumsAreNotCounted) {
-            self.disk.exposure.note(&plan.context_at(self.place, self.disk.attempt).digest());
+            self.disk.exposure.note((&plan.context_at(self.place, self.disk.attempt)).into());
         }
         if plan.sabotage == Some(Sabotage::EverybodyStartsOver) && stored.step() == Step::MaskedInput {
             self.backup = Some(self.disk.clone());

@@ -69,11 +69,14 @@ CREATE TABLE attempts (
     model       BLOB   NOT NULL CHECK (length(model) = 32),
     cohort_json TEXT   NOT NULL,
     reason      TEXT,
+    -- 1 from the moment on at which shares may have been revealed.
+    reveals     BIGINT NOT NULL DEFAULT 0 CHECK (reveals IN (0, 1)),
     started_at  BIGINT NOT NULL,
     ended_at    BIGINT,
     PRIMARY KEY (task, round, attempt),
     FOREIGN KEY (task, round) REFERENCES rounds (task, number)
 );
+CREATE INDEX attempts_by_model ON attempts (task, model, reveals);
 
 -- The journal: what an attempt was told, in order. Replaying it gives the state of the attempt back.
 CREATE TABLE events (
@@ -86,6 +89,28 @@ CREATE TABLE events (
     body    BLOB   NOT NULL,
     at      BIGINT NOT NULL,
     PRIMARY KEY (task, round, attempt, seq),
+    FOREIGN KEY (task, round, attempt) REFERENCES attempts (task, round, attempt)
+);
+
+-- A holder said, in that attempt first, that the shares of a dealer do not open: one of the two is corrupt.
+CREATE TABLE disputes (
+    task    TEXT   NOT NULL,
+    dealer  TEXT   NOT NULL,
+    holder  TEXT   NOT NULL,
+    round   BIGINT NOT NULL,
+    attempt BIGINT NOT NULL,
+    PRIMARY KEY (task, dealer, holder),
+    FOREIGN KEY (task, round, attempt) REFERENCES attempts (task, round, attempt)
+);
+
+-- Found to be corrupt, in that attempt first: in no more cohorts of the task.
+CREATE TABLE culprits (
+    task    TEXT   NOT NULL,
+    id      TEXT   NOT NULL,
+    round   BIGINT NOT NULL,
+    attempt BIGINT NOT NULL,
+    reason  TEXT   NOT NULL,
+    PRIMARY KEY (task, id),
     FOREIGN KEY (task, round, attempt) REFERENCES attempts (task, round, attempt)
 );
 

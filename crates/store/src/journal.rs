@@ -25,6 +25,8 @@ pub struct NewEvent {
     pub sender: Option<String>,
     /// As the caller encodes it.
     pub body: Vec<u8>,
+    /// Whether shares may be revealed once this is stored: see [`Store::reveals`].
+    pub reveals: bool,
 }
 
 /// An event as stored.
@@ -59,6 +61,8 @@ pub struct AttemptRow {
     pub cohort_json: String,
     /// Why it was abandoned.
     pub reason: Option<String>,
+    /// Whether shares may have been revealed in it.
+    pub reveals: bool,
     /// Epoch milliseconds.
     pub started_at: i64,
     /// Epoch milliseconds.
@@ -88,6 +92,21 @@ impl Store {
                 Box::pin(append(connection, (task, *round, *attempt), *first_seq, events, *now))
             })
             .await
+    }
+
+    /// How many attempts of a task over a model have come so far that shares may have been revealed in them, whatever became
+    /// of them: those with an event that says so.
+    ///
+    /// # Errors
+    /// Only where the database fails.
+    pub async fn reveals(&self, task: &str, model: &[u8; 32]) -> Result<u32, StoreError> {
+        let count: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM attempts WHERE task = $1 AND model = $2 AND reveals = 1")
+                .bind(task)
+                .bind(&model[..])
+                .fetch_one(self.readers())
+                .await?;
+        Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }
 
     /// All events of an attempt, in order; none where there is no such attempt.
@@ -127,7 +146,9 @@ impl Store {
                     Ok(())
                 })
             })
-            .await
+            .await?;
+        self.writer().empty_log().await;
+        Ok(())
     }
 
     /// Deletes the events of every attempt that is over: what a coordinator that was killed had no time for.
@@ -149,7 +170,9 @@ impl Store {
                     Ok(())
                 })
             })
-            .await
+            .await?;
+        self.writer().empty_log().await;
+        Ok(())
     }
 
     /// One attempt.
@@ -199,6 +222,14 @@ async fn append(
         .bind(now)
         .execute(&mut *connection)
         .await?;
+    }
+    if events.iter().any(|event| event.reveals) {
+        sqlx::query("UPDATE attempts SET reveals = 1 WHERE task = $1 AND round = $2 AND attempt = $3")
+            .bind(task)
+            .bind(round_number)
+            .bind(i64::from(attempt))
+            .execute(connection)
+            .await?;
     }
     Ok(())
 }
@@ -259,6 +290,7 @@ fn attempt(row: &SqliteRow) -> Result<AttemptRow, StoreError> {
         model: bytes32(row, "model")?,
         cohort_json: get(row, "cohort_json")?,
         reason: get(row, "reason")?,
+        reveals: get::<i64>(row, "reveals")? != 0,
         started_at: get(row, "started_at")?,
         ended_at: get(row, "ended_at")?,
     })

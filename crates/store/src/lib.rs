@@ -25,6 +25,7 @@ mod principals;
 mod rounds;
 mod row;
 mod spool;
+mod standing;
 mod tasks;
 mod writer;
 
@@ -35,6 +36,7 @@ pub use journal::{AttemptRow, EventRow, NewEvent, attempt_state};
 pub use principals::{Enrolled, JoinTokenRow, NewJoinToken, NewPrincipal, PrincipalRow, TOUCH_RESOLUTION_MS};
 pub use rounds::{AttemptStart, RoundOutcome, RoundRow, round_state};
 pub use spool::{Spool, SpoolKey};
+pub use standing::{CulpritRow, DisputeRow, Findings, NewCulprit, NewDispute};
 pub use tasks::{ModelRow, NewTask, TaskRow, task_state};
 
 use sqlx::{
@@ -91,7 +93,9 @@ impl Store {
             .create_if_missing(false)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT);
+        // Deleted rows are overwritten: among them are the shares that opened a sum.
         let write = options.clone().journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
+        let write = write.pragma("secure_delete", "ON");
         let mut connection = SqliteConnection::connect_with(&write).await?;
         migrate(&mut connection).await?;
         idempotency::forget_interrupted(&mut connection).await?;

@@ -7,6 +7,7 @@ use crate::{
     Store, StoreError,
     journal::{attempt_state, close_attempt, need_open_attempt},
     row::{bytes32, bytes32_or_none, get, number, page, signed},
+    standing::{Findings, note_findings},
     tasks::{need_task, put_model, task_state},
 };
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
@@ -117,7 +118,7 @@ impl Store {
             .await
     }
 
-    /// Abandons an open attempt. The round stays open, `waiting` for the next one.
+    /// Abandons an open attempt, and notes what it has shown. The round stays open, `waiting` for the next one.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] or [`StoreError::Conflict`] where the attempt does not exist or is not open.
@@ -126,14 +127,15 @@ impl Store {
         task: &str,
         round: u64,
         attempt: u32,
-        reason: &str,
+        (reason, findings): (&str, Findings),
         now: i64,
     ) -> Result<(), StoreError> {
         self.writer()
-            .write((task.to_owned(), round, attempt, reason.to_owned(), now), |arguments, connection| {
-                let (task, round, attempt, reason, now) = arguments;
+            .write((task.to_owned(), round, attempt, reason.to_owned(), findings, now), |arguments, connection| {
+                let (task, round, attempt, reason, findings, now) = arguments;
                 Box::pin(async move {
                     need_open_attempt(connection, task, *round, *attempt).await?;
+                    note_findings(connection, task, (*round, *attempt), findings).await?;
                     let end = (attempt_state::ABANDONED, Some(reason.as_str()), *now);
                     close_attempt(connection, task, *round, *attempt, end).await?;
                     set_state(connection, task, *round, round_state::WAITING).await
@@ -142,8 +144,8 @@ impl Store {
             .await
     }
 
-    /// Ends a round with a Release: round and attempt are complete, the model is recorded, the task moves on to it and
-    /// to its next round, or is complete. A repetition with the same release changes nothing.
+    /// Ends a round with a Release: round and attempt are complete, what it has shown is noted, the model is recorded, the
+    /// task moves on to it and to its next round, or is complete. A repetition with the same release changes nothing.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] without the round or attempt; [`StoreError::Conflict`] where the round ended otherwise
@@ -153,18 +155,18 @@ impl Store {
         task: &str,
         round: u64,
         attempt: u32,
-        outcome: RoundOutcome,
+        (outcome, findings): (RoundOutcome, Findings),
         now: i64,
     ) -> Result<(), StoreError> {
         self.writer()
-            .write((task.to_owned(), round, attempt, outcome, now), |arguments, connection| {
-                let (task, round, attempt, outcome, now) = arguments;
-                Box::pin(complete_round(connection, task, *round, *attempt, outcome, *now))
+            .write((task.to_owned(), round, attempt, outcome, findings, now), |arguments, connection| {
+                let (task, round, attempt, outcome, findings, now) = arguments;
+                Box::pin(complete_round(connection, task, (*round, *attempt), (outcome, findings), *now))
             })
             .await
     }
 
-    /// Ends a round without a Release: an open attempt is abandoned, and the task moves on to its next round with the
+    /// Ends a round without a Release: an open attempt is abandoned and what it has shown noted, and the task moves on to its next round with the
     /// model it has, or is halted. A round that has failed stays as it is.
     ///
     /// # Errors
@@ -173,14 +175,14 @@ impl Store {
         &self,
         task: &str,
         round: u64,
-        reason: &str,
+        (reason, findings): (&str, Findings),
         halt_task: bool,
         now: i64,
     ) -> Result<(), StoreError> {
         self.writer()
-            .write((task.to_owned(), round, reason.to_owned(), halt_task, now), |arguments, connection| {
-                let (task, round, reason, halt_task, now) = arguments;
-                Box::pin(fail_round(connection, task, *round, reason, *halt_task, *now))
+            .write((task.to_owned(), round, reason.to_owned(), findings, halt_task, now), |arguments, connection| {
+                let (task, round, reason, findings, halt_task, now) = arguments;
+                Box::pin(fail_round(connection, task, *round, (reason, findings), *halt_task, *now))
             })
             .await
     }
@@ -289,9 +291,8 @@ async fn insert_round(connection: &mut SqliteConnection, start: &AttemptStart, n
 async fn complete_round(
     connection: &mut SqliteConnection,
     task: &str,
-    number: u64,
-    attempt: u32,
-    outcome: &RoundOutcome,
+    (number, attempt): (u64, u32),
+    (outcome, findings): (&RoundOutcome, &Findings),
     now: i64,
 ) -> Result<(), StoreError> {
     let round = need_round(connection, task, number).await?;
@@ -306,6 +307,7 @@ async fn complete_round(
     }
     need_open_attempt(connection, task, number, attempt).await?;
     close_attempt(connection, task, number, attempt, (attempt_state::COMPLETE, None, now)).await?;
+    note_findings(connection, task, (number, attempt), findings).await?;
     put_model(connection, &outcome.new_model, Some(task), outcome.model_bytes, now).await?;
     sqlx::query(
         "UPDATE rounds SET state = $3, release_json = $4, new_model = $5, ended_at = $6 \
@@ -334,7 +336,7 @@ async fn fail_round(
     connection: &mut SqliteConnection,
     task: &str,
     number: u64,
-    reason: &str,
+    (reason, findings): (&str, &Findings),
     halt_task: bool,
     now: i64,
 ) -> Result<(), StoreError> {
@@ -348,6 +350,7 @@ async fn fail_round(
     if need_open_attempt(connection, task, number, round.attempt).await.is_ok() {
         let end = (attempt_state::ABANDONED, Some(reason), now);
         close_attempt(connection, task, number, round.attempt, end).await?;
+        note_findings(connection, task, (number, round.attempt), findings).await?;
     }
     sqlx::query("UPDATE rounds SET state = $3, reason = $4, ended_at = $5 WHERE task = $1 AND number = $2")
         .bind(task)

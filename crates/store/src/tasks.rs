@@ -12,7 +12,7 @@ pub mod task_state {
     pub const ACTIVE: &str = "active";
     /// All rounds are done.
     pub const COMPLETE: &str = "complete";
-    /// A failed round ended the task; the reason is in the row.
+    /// Ended before its last round; the reason is in the row.
     pub const HALTED: &str = "halted";
 }
 
@@ -100,6 +100,32 @@ impl Store {
                     if inserted.rows_affected() == 0 {
                         return Err(StoreError::conflict(format!("task {} exists already", task.id)));
                     }
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// Halts an active task that has no round under way. One that is halted stays as it is.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] without the task, [`StoreError::Conflict`] where it is complete.
+    pub async fn halt_task(&self, id: &str, reason: &str, now: i64) -> Result<(), StoreError> {
+        self.writer()
+            .write((id.to_owned(), reason.to_owned(), now), |(id, reason, now), connection| {
+                Box::pin(async move {
+                    match need_task(connection, id).await?.state.as_str() {
+                        task_state::HALTED => return Ok(()),
+                        task_state::ACTIVE => {}
+                        state => return Err(StoreError::conflict(format!("task {id} is {state} already"))),
+                    }
+                    sqlx::query("UPDATE tasks SET state = $2, reason = $3, updated_at = $4 WHERE id = $1")
+                        .bind(&*id)
+                        .bind(task_state::HALTED)
+                        .bind(&*reason)
+                        .bind(*now)
+                        .execute(connection)
+                        .await?;
                     Ok(())
                 })
             })

@@ -43,6 +43,15 @@ impl Writer {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
+    /// Writes the log back into the database and empties it: what was deleted is in neither any more. Best effort: a
+    /// reader that is in the middle of something keeps the log, and the next call empties it.
+    pub(crate) async fn empty_log(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.queue.send(Message::EmptyLog(reply)).await.is_ok() {
+            answer.await.ok();
+        }
+    }
+
     /// Commits what is queued, then closes the connection. Later writes are refused.
     pub(crate) async fn close(&self) {
         let (reply, answer) = oneshot::channel();
@@ -55,17 +64,20 @@ impl Writer {
 
 enum Message {
     Write(Box<dyn Job>),
+    EmptyLog(oneshot::Sender<()>),
     Close(oneshot::Sender<()>),
 }
 
 async fn serve(mut connection: SqliteConnection, mut messages: mpsc::Receiver<Message>, lock: File) {
     let mut closing = Vec::new();
+    let mut emptying: Vec<oneshot::Sender<()>> = Vec::new();
     let mut batch: Vec<Box<dyn Job>> = Vec::new();
     let mut received = Vec::new();
     while messages.recv_many(&mut received, BATCH_MAX).await > 0 {
         for message in received.drain(..) {
             match message {
                 Message::Write(job) => batch.push(job),
+                Message::EmptyLog(reply) => emptying.push(reply),
                 Message::Close(reply) => {
                     // What is queued is still taken, and `recv_many` answers 0 after it.
                     messages.close();
@@ -74,6 +86,14 @@ async fn serve(mut connection: SqliteConnection, mut messages: mpsc::Receiver<Me
             }
         }
         commit(&mut connection, std::mem::take(&mut batch)).await;
+        if !emptying.is_empty() {
+            if let Err(error) = execute(&mut connection, "PRAGMA wal_checkpoint(TRUNCATE)").await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the database's log was not emptied");
+            }
+            for reply in emptying.drain(..) {
+                reply.send(()).ok();
+            }
+        }
     }
     if let Err(error) = connection.close().await {
         tracing::warn!(error = &error as &dyn std::error::Error, "the database did not close cleanly");

@@ -113,6 +113,12 @@ pub struct Task {
     pub model: Digest,
     /// The round that is under way, or the next one; counted from 1.
     pub round: u64,
+    /// Why it was halted, or what keeps its next round from beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Participants that are in no more cohorts of it, and why. Listings of tasks do not say.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<PrincipalId, String>,
     /// When it was made.
     pub created_at: Millis,
 }
@@ -139,7 +145,7 @@ pub enum TaskState {
     Active,
     /// All rounds are done.
     Complete,
-    /// Too many rounds failed one after another; an operator looks.
+    /// Too many rounds failed one after another, or no site helps to open another sum over its model; an operator looks.
     Halted,
 }
 

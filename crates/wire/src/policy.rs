@@ -498,6 +498,10 @@ impl Policy {
 
 /// Bytes of a policy as it is written, at most.
 pub const POLICY_BYTES_MAX: usize = 64 * 1024;
+/// Attempts over one model, or of one round, in which shares are revealed, at most. The default of sites
+/// (`max_sums_per_model`), and the number at which a coordinator stops asking them: one attempt that gives the sum, and
+/// two that failed too late.
+pub const SUMS_PER_MODEL_MAX: u32 = 3;
 /// Two would learn each other's input from their sum.
 pub const COHORT_MIN: u32 = 3;
 /// Participants in one cohort, at most.

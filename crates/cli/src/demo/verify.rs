@@ -1,11 +1,11 @@
 //! The proof on the spot: what was released is what the survivors encoded, summed in the clear, bit for bit.
 
-use super::INPUTS;
-use crate::failure::{DemoError, Failure};
-use sordino_participant::{
-    Client,
-    dump::{DumpError, check_sum},
+use super::{
+    INPUTS,
+    plain_sum::{NotTheSum, check_sum},
 };
+use crate::failure::{DemoError, Failure};
+use sordino_participant::Client;
 use sordino_wire::{
     Digest,
     api::{AttemptId, Round},
@@ -32,7 +32,7 @@ pub(super) async fn sum(auditor: &Client, folder: &Path, round: &Round) -> Resul
     let attempt = AttemptId { round: round.id.clone(), attempt: round.attempt };
     match check_sum(&folder.join(INPUTS), &attempt, &release.survivors, &bytes) {
         Ok(values) => Ok(Verified { values }),
-        Err(DumpError::Differs { at }) => Err(DemoError::WrongSum { round: number, at }.into()),
+        Err(NotTheSum::Differs { at }) => Err(DemoError::WrongSum { round: number, at }.into()),
         Err(error) => Err(DemoError::Inputs { round: number, source: error }.into()),
     }
 }

@@ -10,7 +10,7 @@ use sordino_codec::{Encoding, RingVector};
 use sordino_secagg::coordinator::{
     Abort, Coordinator, Outgoing, PayloadHasher, Receipt, Rejection, RunningSum, Setup, SumError, Timing,
 };
-use sordino_secagg::{ParticipantId, Step};
+use sordino_secagg::{Dispute, ParticipantId, Step};
 use sordino_store::{Spool, SpoolError, SpoolKey, StoreError};
 use sordino_wire::api::{Assignment, AttemptId};
 use sordino_wire::{CheckedPolicy, Digest};
@@ -68,8 +68,8 @@ pub(super) enum Stopped {
         /// Why.
         #[source]
         abort: Abort,
-        /// Who had not answered in the step that was open.
-        silent: BTreeSet<ParticipantId>,
+        /// What it has shown of its participants.
+        shown: Shown,
     },
     /// The registrar did not sign.
     #[error(transparent)]
@@ -85,12 +85,34 @@ pub(super) enum Stopped {
     Parked,
 }
 
+/// What an attempt has shown of its participants when it ends.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shown {
+    /// Who had not answered in the step that was open.
+    pub(super) silent: BTreeSet<ParticipantId>,
+    /// Whose shares did not open, by the word of whom.
+    pub(super) disputes: Vec<Dispute>,
+}
+
+impl Shown {
+    fn of(core: &Coordinator) -> Self {
+        // The protocol's messages name no shares that do not open: whom too many leave out is blamed by the abort itself.
+        let disputes: Vec<Dispute> = Vec::new();
+        let step = core.step();
+        // Between two steps nobody is awaited. Whoever has complained may well refuse what follows: that is no silence.
+        let unanswered = core.heard().into_iter().filter(|(_, last)| step.is_some() && *last != step).map(|(id, _)| id);
+        let silent = unanswered.filter(|id| disputes.iter().all(|dispute| dispute.holder != *id)).collect();
+        Self { silent, disputes }
+    }
+}
+
 /// What came out of an attempt.
 pub(super) struct Opened {
     pub(super) sum: RingVector,
     pub(super) survivors: Vec<ParticipantId>,
     /// The last step each member of the cohort was heard in.
     pub(super) heard: BTreeMap<ParticipantId, Option<Step>>,
+    pub(super) shown: Shown,
     pub(super) input_bytes: u64,
     pub(super) step_millis: Vec<(String, u64)>,
 }
@@ -279,9 +301,11 @@ impl Attempt {
         let (receipt, durable) = {
             let mut slot = self.slot().await;
             let receipt = self.open_core(&mut slot)?.message(step, from, &bytes, elapsed(self.since))?;
+            crash_point!("{step}:taken");
             (receipt, self.note(receipt, step, from, bytes))
         };
         self.durable(durable).await?;
+        crash_point!("{step}:stored");
         Ok(receipt)
     }
 
@@ -354,9 +378,11 @@ impl Attempt {
                 }
                 other => other?,
             };
+            crash_point!("MaskedInput:taken");
             (receipt, self.note(receipt, Step::MaskedInput, from, header))
         };
         self.durable(durable).await?;
+        crash_point!("MaskedInput:stored");
         if receipt == Receipt::Accepted {
             // A failure here costs time, not the input: the sum is compared with the survivors before it is opened.
             let mut sum = self.sum.lock().await;
@@ -458,7 +484,9 @@ impl Attempt {
             };
             let core = if let Some(roster) = core.roster_to_sign() {
                 let signature = app.rounds.registrar.sign_roster(&roster).await?;
+                crash_point!("roster:signed");
                 self.journal.push(Event::RosterSigned(Box::new(signature))).wait().await?;
+                crash_point!("roster:stored");
                 core.roster_signed(signature, elapsed(self.since))
             } else {
                 self.close(core).await?
@@ -471,13 +499,16 @@ impl Attempt {
     async fn close(&self, core: Coordinator) -> Result<Coordinator, Stopped> {
         let now = elapsed(self.since);
         let step = core.step();
-        let silent = || core.heard().into_iter().filter(|(_, last)| *last != step).map(|(id, _)| id).collect();
+        let shown = Shown::of(&core);
         if let Some(abort) = core.timed_out(now).filter(|_| !core.is_complete()) {
-            return Err(Stopped::Aborted { abort, silent: silent() });
+            return Err(Stopped::Aborted { abort, shown });
         }
-        let silent: BTreeSet<ParticipantId> = silent();
-        let core = core.close(now).map_err(|abort| Stopped::Aborted { abort, silent })?;
-        self.journal.push(Event::Closed).wait().await?;
+        let core = core.close(now).map_err(|abort| Stopped::Aborted { abort, shown })?;
+        // Stored before anybody is told that Unmasking is open: what is counted is never less than what was revealed.
+        let reveals = core.step() == Some(Step::Unmasking);
+        crash_point!("{}:closing", step.map_or("no step", Step::name));
+        self.journal.push(Event::Closed { reveals }).wait().await?;
+        crash_point!("{}:closed", step.map_or("no step", Step::name));
         self.note_closed(step).await;
         Ok(core)
     }
@@ -501,11 +532,13 @@ impl Attempt {
         };
         self.happened();
         let AttemptId { round, .. } = &self.id;
+        crash_point!("opening:begun");
         app.store.set_round_state(round.task.as_str(), round.number, sordino_store::round_state::AGGREGATING).await?;
+        crash_point!("opening:stored");
         let began = Instant::now();
         let survivors = core.survivors().unwrap_or_default();
         let heard = core.heard();
-        let input_bytes = core.input_len();
+        let (input_bytes, shown) = (core.input_len(), Shown::of(&core));
         let mut sum = core.new_sum();
         std::mem::swap(&mut sum, &mut *self.sum.lock().await);
         if !sum.is_whole_for(&survivors) {
@@ -517,10 +550,11 @@ impl Attempt {
         let threads = std::thread::available_parallelism().unwrap_or(std::num::NonZeroUsize::MIN);
         let opened = tokio::task::spawn_blocking(move || core.open_on(threads, sum)).await;
         let opened = opened.map_err(|_| damaged("sum"))?;
-        let sum = opened.map_err(|abort| Stopped::Aborted { abort, silent: BTreeSet::new() })?;
+        let sum = opened.map_err(|abort| Stopped::Aborted { abort, shown: shown.clone() })?;
+        crash_point!("opening:opened");
         let mut step_millis = self.step_millis.lock().await.clone();
         step_millis.push(("Opening".to_owned(), elapsed(began)));
-        Ok(Opened { sum, survivors, heard, input_bytes, step_millis })
+        Ok(Opened { sum, survivors, heard, shown, input_bytes, step_millis })
     }
 }
 
@@ -560,8 +594,9 @@ async fn replay(
         Event::Message { step, from, bytes } => {
             core.message(step, &from, &bytes, 0).map_err(|_| damaged("journal"))?;
         }
-        Event::Closed => {
-            core = core.close(0).map_err(|abort| Stopped::Aborted { abort, silent: BTreeSet::new() })?;
+        Event::Closed { .. } => {
+            let shown = Shown::of(&core);
+            core = core.close(0).map_err(|abort| Stopped::Aborted { abort, shown })?;
         }
         Event::RosterSigned(signature) => core = core.roster_signed(*signature, 0),
     }

@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 pub(super) enum Event {
     /// A participant's message. For MaskedInput the header of an input whose bytes are whole in the spool.
     Message { step: Step, from: ParticipantId, bytes: Vec<u8> },
-    /// The open step was closed.
-    Closed,
+    /// The open step was closed. With `reveals`, that opened Unmasking: from here on shares may be revealed.
+    Closed { reveals: bool },
     /// The registrar signed the roster.
     RosterSigned(Box<[u8; 64]>),
 }
@@ -20,22 +20,24 @@ pub(super) enum Event {
 /// Numbers of the kinds of events beside those of the steps; they are stored and never change.
 const CLOSED: i64 = 100;
 const ROSTER_SIGNED: i64 = 101;
+const UNMASKING_OPENED: i64 = 102;
 
 impl Event {
     fn into_new(self) -> NewEvent {
-        match self {
-            Self::Message { step, from, bytes } => {
-                NewEvent { kind: step.number().into(), sender: Some(from.as_str().to_owned()), body: bytes }
-            }
-            Self::Closed => NewEvent { kind: CLOSED, sender: None, body: Vec::new() },
-            Self::RosterSigned(signature) => NewEvent { kind: ROSTER_SIGNED, sender: None, body: signature.to_vec() },
-        }
+        let (kind, sender, body, reveals) = match self {
+            Self::Message { step, from, bytes } => (step.number().into(), Some(from.as_str().to_owned()), bytes, false),
+            Self::Closed { reveals: false } => (CLOSED, None, Vec::new(), false),
+            Self::Closed { reveals: true } => (UNMASKING_OPENED, None, Vec::new(), true),
+            Self::RosterSigned(signature) => (ROSTER_SIGNED, None, signature.to_vec(), false),
+        };
+        NewEvent { kind, sender, body, reveals }
     }
 
     /// `None` for a row that this version did not write.
     pub(super) fn from_row(row: EventRow) -> Option<Self> {
         match (row.kind, row.sender) {
-            (CLOSED, None) => Some(Self::Closed),
+            (CLOSED, None) => Some(Self::Closed { reveals: false }),
+            (UNMASKING_OPENED, None) => Some(Self::Closed { reveals: true }),
             (ROSTER_SIGNED, None) => Some(Self::RosterSigned(Box::new(row.body.try_into().ok()?))),
             (kind, Some(sender)) => {
                 let step = Step::from_number(u8::try_from(kind).ok()?)?;

@@ -41,7 +41,7 @@ pub(super) async fn publish(
     opened: Opened,
     last_round: bool,
 ) -> Result<(Release, RoundOutcome), ReleaseError> {
-    let Opened { sum, survivors, heard, input_bytes, step_millis } = opened;
+    let Opened { sum, survivors, heard, input_bytes, step_millis, shown: _ } = opened;
     let old = store.blobs().read(&model.0, limits.max_file_bytes as u64).await?;
     let (ring_bits, encoding) = (sum.bits().get(), encoding.clone());
     let contributors = u32::try_from(survivors.len()).map_err(|_| ReleaseError::Name)?;

@@ -75,6 +75,10 @@ async fn check_in(
         return Err(ApiError::new(Code::Conflict, format!("task {task} is {}: it has no more rounds", row.state)));
     }
     let me = participant(&caller)?;
+    if after.is_some() {
+        // Its last message was answered.
+        crash_point!("Unmasking:answered");
+    }
     app.store.touch(me.as_str(), app.now_millis()).await?;
     // A task that was just created, or a service that just started: its rounds are run in a moment.
     let rounds = app.rounds.get(&task).ok_or_else(starting)?;
@@ -137,6 +141,8 @@ async fn fetch(
 ) -> Result<Response, ApiError> {
     let attempt = open_attempt(&app, &AttemptId { round, attempt })?;
     let step = step_named(&step)?;
+    // Whoever asks for it has had its answer to the step before.
+    crash_point!("{step}:awaited");
     let deadline = tokio::time::Instant::now() + wait.limited(&app);
     let me = participant(&caller)?;
     let outgoing = tokio::select! {
@@ -164,6 +170,8 @@ async fn send(
     let attempt = open_attempt(&app, &AttemptId { round, attempt })?;
     let step = step_named(&step)?;
     let me = participant(&caller)?;
+    // Whoever sends has been told that the step is open.
+    crash_point!("{step}:announced");
     require_type(&headers, OCTETS)?;
     // Asked before the body is read: nobody fills the memory with messages that cannot count.
     attempt.expects(step, &me).await.map_err(refused)?;
@@ -217,7 +225,9 @@ async fn upload(
     let expected = attempt.expects_input(&me).await.map_err(refused)?;
     let bytes = bulk::chunk(&headers, body, &app.config.limits).await?;
     let key = attempt.spool_key(&me)?;
+    crash_point!("chunk:{}:taken", if offset == 0 { "first" } else { "later" });
     let received = app.store.spool().append(&key, offset, &bytes, expected).await.map_err(spool_refused)?;
+    crash_point!("chunk:{}:stored", if offset == 0 { "first" } else { "later" });
     metrics::counter!("sordino_upload_bytes_total").increment(received.saturating_sub(offset));
     Ok(json(StatusCode::OK, &UploadStatus { received, expected }))
 }

@@ -2,15 +2,16 @@
 
 use super::{
     Current, TaskRounds,
-    attempt::{Attempt, Plan, Stopped},
+    attempt::{Attempt, Plan, Shown, Stopped},
     cohort::Gathering,
     release,
+    standing::{Standing, findings},
 };
 use crate::{app::App, bulk};
 use sordino_codec::Encoding;
-use sordino_secagg::ParticipantId;
-use sordino_store::{AttemptStart, RoundRow, StoreError, TaskRow, attempt_state, round_state, task_state};
-use sordino_wire::{CheckedPolicy, Digest, Policy, RoundId, api::Assignment};
+use sordino_secagg::{ParticipantId, coordinator::Abort};
+use sordino_store::{AttemptStart, Findings, RoundRow, StoreError, TaskRow, attempt_state, round_state, task_state};
+use sordino_wire::{CheckedPolicy, Digest, Policy, RoundId, api::Assignment, policy::SUMS_PER_MODEL_MAX};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -19,9 +20,9 @@ use std::{
 
 /// Runs the rounds of a task until it is complete, halted, or the service stops.
 pub(super) async fn run_task(app: &Arc<App>, rounds: &TaskRounds) {
-    let mut standing = Standing::default();
+    let mut silent = BTreeSet::new();
     loop {
-        match next(app, rounds, &mut standing).await {
+        match next(app, rounds, &mut silent).await {
             Ok(Next::GoOn) => {}
             Ok(Next::TaskEnded) | Err(Failed::Parked) => return,
             Err(Failed::Retry(error)) => {
@@ -34,15 +35,6 @@ pub(super) async fn run_task(app: &Arc<App>, rounds: &TaskRounds) {
             }
         }
     }
-}
-
-/// What is remembered of participants from the attempts before.
-#[derive(Default)]
-struct Standing {
-    /// Those whose shares did not fit their keys: not asked again in the round they spoilt.
-    culprits: BTreeSet<ParticipantId>,
-    /// Those who did not answer in the attempt that was abandoned: asked last.
-    silent: BTreeSet<ParticipantId>,
 }
 
 enum Next {
@@ -67,7 +59,9 @@ fn retry(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failed {
 }
 
 /// Goes on with the attempt that is open, or opens the next one, and sees it through.
-async fn next(app: &Arc<App>, rounds: &TaskRounds, standing: &mut Standing) -> Result<Next, Failed> {
+///
+/// - `silent`: those who did not answer in the last attempt of the round.
+async fn next(app: &Arc<App>, rounds: &TaskRounds, silent: &mut BTreeSet<ParticipantId>) -> Result<Next, Failed> {
     let Some(task) = app.store.task(rounds.id.as_str()).await?.filter(|row| row.state == task_state::ACTIVE) else {
         return Ok(Next::TaskEnded);
     };
@@ -91,10 +85,14 @@ async fn next(app: &Arc<App>, rounds: &TaskRounds, standing: &mut Standing) -> R
         tracing::info!(task = %rounds.id, round = number, attempt = last, "going on with an attempt");
         (last, row.cohort_json)
     } else {
-        if last == 0 {
-            *standing = Standing::default();
+        if let Some(reason) = spent(app, &task).await? {
+            return halt(app, &task, &reason).await;
         }
-        let cohort = gather(app, rounds, &policy, standing).await?;
+        if last == 0 {
+            silent.clear();
+        }
+        let standing = Standing::load(&app.store, &task.id, silent.clone()).await?;
+        let cohort = gather(app, rounds, &policy, &standing).await?;
         let cohort_json = admit(app, &cohort).await?;
         let start = AttemptStart {
             task: task.id.clone(),
@@ -103,7 +101,9 @@ async fn next(app: &Arc<App>, rounds: &TaskRounds, standing: &mut Standing) -> R
             model: task.model,
             cohort_json: cohort_json.clone(),
         };
+        crash_point!("attempt:gathered");
         app.store.begin_attempt(start, app.now_millis()).await?;
+        crash_point!("attempt:stored");
         (last + 1, cohort_json)
     };
 
@@ -118,12 +118,12 @@ async fn next(app: &Arc<App>, rounds: &TaskRounds, standing: &mut Standing) -> R
     let plan = Plan { assignment, policy: policy.clone(), encoding };
     let attempt = match Attempt::restore(app, plan, &cohort_json).await {
         Ok(attempt) => Arc::new(attempt),
-        Err(stopped) => return give_up(app, &task, (number, attempt), stopped, standing).await,
+        Err(stopped) => return give_up(app, &task, &policy, (number, attempt), stopped, silent).await,
     };
     rounds.current.send_replace(Current::Open(attempt.clone()));
     let ended = match attempt.run(app).await {
         Ok(opened) => complete(app, &task, &policy, &attempt, opened).await,
-        Err(stopped) => give_up(app, &task, (number, attempt.id().attempt), stopped, standing).await,
+        Err(stopped) => give_up(app, &task, &policy, (number, attempt.id().attempt), stopped, silent).await,
     };
     if ended.is_ok() {
         // The store says that it is over: whoever asks is told so.
@@ -147,19 +147,29 @@ async fn gather(
     let patience = Duration::from_secs_f64(policy.policy().timing.gather);
     let mut draw = [0; 32];
     getrandom::fill(&mut draw).map_err(retry)?;
-    let rank = |id: &ParticipantId| {
-        let drawn = bulk::sha256(&[&draw[..], id.as_str().as_bytes()].concat());
-        (standing.silent.contains(id), drawn)
-    };
+    let draw = |id: &ParticipantId| bulk::sha256(&[&draw[..], id.as_str().as_bytes()].concat());
     loop {
         let arrived = rounds.arrived.notified();
         let now = app.rounds.uptime();
         let size = (cohort.min, cohort.target);
-        let gathering = rounds.waiting().gather(size, patience, &standing.culprits, rank, now);
-        let until = match gathering {
-            Gathering::Begin(cohort) => return Ok(cohort),
-            Gathering::Wait(until) => until.map_or(IDLE, |until| until.saturating_sub(now)),
+        let gathering = rounds.waiting().gather(size, patience, standing, draw, now);
+        let (until, hindrance) = match gathering {
+            Gathering::Begin(cohort) => {
+                rounds.hindered(None);
+                return Ok(cohort);
+            }
+            Gathering::Wait(until) => (until, None),
+            Gathering::Hindered { there, usable, until } => {
+                let min = cohort.min;
+                let why = format!(
+                    "{there} participants are there, of whom one cohort can hold no more than {usable}, and {min} are \
+                     needed: the others are left out, or in dispute over shares with one of these"
+                );
+                (until, Some(why))
+            }
         };
+        rounds.hindered(hindrance);
+        let until = until.map_or(IDLE, |until| until.saturating_sub(now));
         tokio::select! {
             () = arrived => {}
             () = tokio::time::sleep(until) => {}
@@ -193,17 +203,20 @@ async fn complete(
     let encoding: &Encoding = attempt.encoding();
     let model = (Digest(task.model), app.model_limits());
     let last_round = round >= policy.policy().task.rounds;
+    let findings = found(app, task, policy, &opened.shown, None).await?;
     let published = release::publish(&app.store, policy, encoding, model, attempt.cohort(), opened, last_round).await;
     let (release, outcome) = match published {
         Ok(published) => published,
         Err(release::ReleaseError::Store(error)) => return Err(error.into()),
         Err(error) => {
             let reason = crate::answer::chain(&error);
-            return fail(app, task, (round, number), &reason).await;
+            return fail(app, task, (round, number), (&reason, findings)).await;
         }
     };
     let task_done = outcome.task_done;
-    app.store.complete_round(&task.id, round, number, outcome, app.now_millis()).await?;
+    crash_point!("release:made");
+    app.store.complete_round(&task.id, round, number, (outcome, findings), app.now_millis()).await?;
+    crash_point!("release:stored");
     metrics::counter!("sordino_rounds_total", "outcome" => "complete").increment(1);
     for step in release.dropouts.values().chain(release.silent_survivors.values()) {
         metrics::counter!("sordino_dropouts_total", "step" => step.clone()).increment(1);
@@ -211,55 +224,126 @@ async fn complete(
     let survivors = release.survivors.len();
     tracing::info!(round = %id.round, attempt = number, survivors, model = %release.model, "round complete");
     clean(app, &task.id, round, number).await;
+    crash_point!("release:cleaned");
     Ok(if task_done { Next::TaskEnded } else { Next::GoOn })
+}
+
+/// What the store is to keep of an attempt that ends: who accused whom, and whom it shows to be corrupt.
+async fn found(
+    app: &App,
+    task: &TaskRow,
+    policy: &CheckedPolicy,
+    shown: &Shown,
+    abort: Option<&Abort>,
+) -> Result<Findings, StoreError> {
+    let findings = findings(&app.store, &task.id, shown, abort, policy.faults().corrupt).await?;
+    metrics::counter!("sordino_disputes_total").increment(findings.disputes.len() as u64);
+    for culprit in &findings.culprits {
+        tracing::warn!(task = %task.id, participant = culprit.id, reason = culprit.reason, "left out from now on");
+    }
+    Ok(findings)
 }
 
 /// Ends an attempt that gave no sum, and the round with it when it was the last one it gets.
 async fn give_up(
     app: &App,
     task: &TaskRow,
-    (round, attempt): (u64, u32),
+    policy: &CheckedPolicy,
+    at: (u64, u32),
     stopped: Stopped,
-    standing: &mut Standing,
+    silent: &mut BTreeSet<ParticipantId>,
 ) -> Result<Next, Failed> {
+    let nothing = Findings::default;
     match stopped {
         Stopped::Parked => Err(Failed::Parked),
         Stopped::Store(error @ (StoreError::Corrupt { .. } | StoreError::NotFound { .. })) => {
             // What was stored of the attempt is damaged or gone: it cannot end with its sum.
-            abandon(app, task, (round, attempt), &crate::answer::chain(&error)).await
+            abandon(app, task, at, (&crate::answer::chain(&error), nothing())).await
         }
         Stopped::Store(error) => Err(error.into()),
         Stopped::Journal(error) => Err(retry(error)),
         Stopped::Registrar(error @ super::RegistrarError::NotAdmitted(_)) => {
-            abandon(app, task, (round, attempt), &error.to_string()).await
+            abandon(app, task, at, (&error.to_string(), nothing())).await
         }
         Stopped::Registrar(error) => Err(retry(error)),
-        Stopped::Aborted { abort, silent } => {
-            standing.culprits.extend(abort.culprits().iter().cloned());
-            standing.silent = silent;
-            abandon(app, task, (round, attempt), &crate::answer::chain(&abort)).await
+        Stopped::Aborted { abort, shown } => {
+            let findings = found(app, task, policy, &shown, Some(&abort)).await?;
+            *silent = shown.silent;
+            abandon(app, task, at, (&crate::answer::chain(&abort), findings)).await
         }
     }
 }
 
-async fn abandon(app: &App, task: &TaskRow, (round, attempt): (u64, u32), reason: &str) -> Result<Next, Failed> {
+async fn abandon(
+    app: &App,
+    task: &TaskRow,
+    (round, attempt): (u64, u32),
+    (reason, findings): (&str, Findings),
+) -> Result<Next, Failed> {
     metrics::counter!("sordino_attempts_abandoned_total").increment(1);
     tracing::warn!(task = %task.id, round, attempt, reason, "attempt abandoned");
-    if attempt >= ATTEMPTS_MAX {
-        return fail(app, task, (round, attempt), reason).await;
+    let fruitless = attempt - fruitful(app, task, (round, attempt), &findings).await?.min(attempt);
+    if fruitless >= ATTEMPTS_MAX || spent(app, task).await?.is_some() {
+        return fail(app, task, (round, attempt), (reason, findings)).await;
     }
-    app.store.end_attempt(&task.id, round, attempt, reason, app.now_millis()).await?;
+    app.store.end_attempt(&task.id, round, attempt, (reason, findings), app.now_millis()).await?;
     clean(app, &task.id, round, attempt).await;
     Ok(Next::GoOn)
 }
 
-async fn fail(app: &App, task: &TaskRow, (round, attempt): (u64, u32), reason: &str) -> Result<Next, Failed> {
-    let halt = failed_in_a_row(app, task, round).await? + 1 >= FAILURES_MAX;
-    app.store.fail_round(&task.id, round, reason, halt, app.now_millis()).await?;
+/// Attempts of a round, this one included, that have shown something new of its participants. They are not held against
+/// the round: each takes a corrupt participant out, or away from one more of those it can disturb, so there is an end.
+async fn fruitful(
+    app: &App,
+    task: &TaskRow,
+    (round, attempt): (u64, u32),
+    findings: &Findings,
+) -> Result<u32, StoreError> {
+    let disputes = app.store.disputes(&task.id).await?.into_iter().map(|row| (row.round, row.attempt));
+    let culprits = app.store.culprits(&task.id).await?.into_iter().map(|row| (row.round, row.attempt));
+    let mut attempts: BTreeSet<_> = disputes.chain(culprits).filter(|(of, _)| *of == round).collect();
+    // A cohort holds nobody who was found guilty, and no two that were in dispute: what it shows is new.
+    if *findings != Findings::default() {
+        attempts.insert((round, attempt));
+    }
+    Ok(u32::try_from(attempts.len()).unwrap_or(u32::MAX))
+}
+
+async fn fail(
+    app: &App,
+    task: &TaskRow,
+    (round, attempt): (u64, u32),
+    (reason, findings): (&str, Findings),
+) -> Result<Next, Failed> {
+    let spent = spent(app, task).await?;
+    let halt = spent.is_some() || failed_in_a_row(app, task, round).await? + 1 >= FAILURES_MAX;
+    let reason = spent.map_or_else(|| reason.to_owned(), |spent| format!("{reason}; {spent}"));
+    app.store.fail_round(&task.id, round, (&reason, findings), halt, app.now_millis()).await?;
     metrics::counter!("sordino_rounds_total", "outcome" => "failed").increment(1);
     tracing::error!(task = %task.id, round, reason, halt, "round failed; the model stays as it was");
     clean(app, &task.id, round, attempt).await;
     Ok(if halt { Next::TaskEnded } else { Next::GoOn })
+}
+
+/// Why there can be no further sum over the task's model, once sites have revealed shares in as many attempts over it as
+/// they do: they would refuse, and every attempt would wait for them in vain.
+async fn spent(app: &App, task: &TaskRow) -> Result<Option<String>, StoreError> {
+    let revealed = app.store.reveals(&task.id, &task.model).await?;
+    let model = Digest(task.model);
+    Ok((revealed >= SUMS_PER_MODEL_MAX).then(|| {
+        format!(
+            "shares may have been revealed in {revealed} attempts over model {model}, and sites help to open no more than \
+             {SUMS_PER_MODEL_MAX} sums over one model (max_sums_per_model in participant.toml): find out why attempts \
+             fail that late, have the sites' owners raise that number if they agree, and make a new task from this model"
+        )
+    }))
+}
+
+/// Ends a task between two rounds: the last one was complete, and its model is the one before.
+async fn halt(app: &App, task: &TaskRow, reason: &str) -> Result<Next, Failed> {
+    app.store.halt_task(&task.id, reason, app.now_millis()).await?;
+    tracing::error!(task = %task.id, reason, "task halted");
+    Ok(Next::TaskEnded)
 }
 
 /// Rounds right before this one that failed.
@@ -281,7 +365,7 @@ async fn clean(app: &App, task: &str, round: u64, attempt: u32) {
     }
 }
 
-/// Attempts that a round gets.
+/// Attempts that a round gets, beside those that show who spoils them.
 const ATTEMPTS_MAX: u32 = 5;
 /// Failed rounds in a row after which a task halts and an operator looks.
 const FAILURES_MAX: usize = 3;

@@ -242,6 +242,14 @@ impl TestClient {
 }
 
 /// Who is in the test federation.
+/// The same model with metadata in its file.
+pub fn with_metadata(file: &[u8]) -> Vec<u8> {
+    let length = u64::from_le_bytes(*file.first_chunk().unwrap());
+    let header = std::str::from_utf8(&file[8..8 + usize::try_from(length).unwrap()]).unwrap();
+    let with = header.replacen('{', r#"{"__metadata__":{"format":"pt"},"#, 1);
+    [&(with.len() as u64).to_le_bytes()[..], with.as_bytes(), &file[8 + header.len()..]].concat()
+}
+
 pub fn options() -> InitOptions {
     InitOptions {
         federation: "test.example".parse().unwrap(),

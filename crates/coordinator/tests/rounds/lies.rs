@@ -6,7 +6,7 @@ mod told;
 
 use super::{
     POLICY,
-    common::{TestFederation, model},
+    common::{TestFederation, model, with_metadata},
     join, round,
     site::Site,
     stage::{PATIENT, Stage, VALUES, policy},
@@ -302,10 +302,11 @@ async fn a_site_does_not_train_on_a_lie() {
         file[at + 1..at + 3].copy_from_slice(b"99");
         file
     };
+    let second_file = with_metadata(&file);
     let elsewhere = "01a20189-0000-7000-8000-000000000000".parse().unwrap();
-    let other_model = Digest::of(&lying_size);
+    let (other_model, second_digest) = (Digest::of(&lying_size), Digest::of(&second_file));
     type Lie = (&'static str, Assignment, Task, Vec<u8>, fn(&TrainError) -> bool);
-    let lies: [Lie; 6] = [
+    let lies: [Lie; 7] = [
         (
             "the round of another task",
             Assignment { round: RoundId { task: elsewhere, number: 1 }, ..truth.clone() },
@@ -337,6 +338,13 @@ async fn a_site_does_not_train_on_a_lie() {
         ("another file than the digest's", truth.clone(), done.clone(), model(&[0.25; VALUES]), |error| {
             matches!(error, TrainError::Client(ClientError::WrongDigest { .. }))
         }),
+        (
+            "another file of the same model, which would be counted as another model",
+            Assignment { model: second_digest, ..truth.clone() },
+            Task { model: second_digest, ..done.clone() },
+            second_file,
+            |error| chain(error).contains("is not in canonical form: its header has metadata"),
+        ),
         (
             "a file that lies about its size",
             Assignment { model: other_model, ..truth.clone() },

@@ -10,6 +10,7 @@ mod network;
 mod raw;
 mod site;
 mod stage;
+mod standing;
 mod uploads;
 #[path = "../service/wire.rs"]
 mod wire;

@@ -59,6 +59,14 @@ impl Site {
         fs::write(&path, text.lines().map(change).collect::<Vec<_>>().join("\n")).unwrap();
     }
 
+    /// A bit of what counts its sums flips on its disk.
+    pub fn damage_exposure(&self) {
+        let path = self.folder.path().join("state/exposure.sealed");
+        let mut record = fs::read(&path).unwrap();
+        record[40] ^= 1;
+        fs::write(&path, record).unwrap();
+    }
+
     fn dump(&self) -> PathBuf {
         self.folder.path().join("dump")
     }

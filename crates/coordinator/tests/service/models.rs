@@ -1,7 +1,7 @@
 //! Model files: up in chunks, down in ranges, and never half of one.
 
 use crate::{
-    common::{TestClient, TestFederation, code, model, problem},
+    common::{TestClient, TestFederation, code, model, problem, with_metadata},
     wire,
 };
 use http::{Method, StatusCode};
@@ -144,6 +144,8 @@ async fn a_file_that_lies_is_no_model() {
         ("truncated", truncated),
         ("not a number", model(&[1.0, f32::NAN])),
         ("pickle", b"\x80\x04\x95".to_vec()),
+        // A model that sites would count as another one than the same without metadata.
+        ("metadata", with_metadata(&model(&[1.0, 2.0]))),
     ] {
         let digest = Digest::of(&bytes);
         let answer = federation.admin.put_chunk(&format!("/v1/models/{digest}"), &bytes).send().await.unwrap();

@@ -345,9 +345,55 @@ async fn numbers_at_the_end_of_all_numbers_do_no_harm() {
     let refused = client.get::<String>("/later").await;
     assert!(matches!(refused, Err(ClientError::Status { status: 503 })), "{refused:?}");
     let request = client.inner.http.get(format!("{}/later", client.inner.base));
-    let Err(Failure::Passing { after, .. }) = answer("", request).await else { panic!("it may pass") };
+    let Err(Failure::Passing { after, .. }) = answer("", request, ANSWER_TIMEOUT).await else { panic!("it may pass") };
     assert_eq!(after, Some(RETRY_AFTER_MAX));
     let (_, renew_at) = client.inner.token.lock().await.clone().unwrap();
     assert!(renew_at <= Instant::now() + TOKEN_LIFE_MAX);
     assert!(matches!(client.put_model(b"model").await, Err(ClientError::Status { status: 409 })));
+}
+
+/// A connection that hangs: no byte of an answer, or not the rest of one. It is a lost one, and what was asked is asked again.
+#[tokio::test]
+async fn a_coordinator_that_falls_silent_is_noticed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = vec![0; 1024];
+            let read = stream.read(&mut request).await.unwrap();
+            if request[..read].starts_with(b"GET /half ") {
+                stream.write_all(b"HTTP/1.1 200 -\r\ncontent-length: 8\r\n\r\nhalf").await.unwrap();
+            }
+            open.push(stream);
+        }
+    });
+    let http = reqwest::Client::builder().tls_backend_preconfigured(tls_builder("").unwrap().with_no_client_auth());
+    let http = http.no_proxy().build().unwrap();
+    let within = Duration::from_millis(200);
+    let lost = |failure: Failure| {
+        let is_lost = failure.is_lost();
+        let Failure::Passing { error: ClientError::Silent { url: named, .. }, after: None } = failure else {
+            return false;
+        };
+        is_lost && named == url
+    };
+    assert!(lost(answer(&url, http.get(format!("{url}/nothing")), within).await.err().unwrap()));
+    let mut response = answer(&url, http.get(format!("{url}/half")), ANSWER_TIMEOUT).await.ok().unwrap();
+    assert_eq!(next_chunk(&url, &mut response, within).await.ok().unwrap().as_deref(), Some(&b"half"[..]));
+    assert!(lost(next_chunk(&url, &mut response, within).await.err().unwrap()));
+}
+
+#[tokio::test]
+async fn a_poll_asks_for_the_time_that_it_waits() {
+    let client = serve(|request| match request.parameter("wait") {
+        Some(7) => Reply::new(200, "", request.method.as_bytes()),
+        _ => Reply::status(204),
+    })
+    .await;
+    let wait = Duration::from_secs(7);
+    assert_eq!(client.poll_bytes("/messages", wait, 100).await.unwrap().as_deref(), Some(&b"GET"[..]));
+    assert_eq!(client.poll_bytes("/messages", Duration::from_secs(8), 100).await.unwrap(), None);
+    assert_eq!(client.post_poll::<_, u64>("/checkin", Duration::from_secs(8), &1).await.unwrap(), None);
+    assert!(matches!(client.post_poll::<_, u64>("/checkin", wait, &1).await, Err(ClientError::Answer { .. })));
 }

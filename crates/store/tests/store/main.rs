@@ -57,5 +57,5 @@ fn principal(id: &str, key: u8) -> NewPrincipal {
 }
 
 fn event(body: impl Into<Vec<u8>>) -> NewEvent {
-    NewEvent { kind: 7, sender: Some("site-a".into()), body: body.into() }
+    NewEvent { kind: 7, sender: Some("site-a".into()), body: body.into(), reveals: false }
 }

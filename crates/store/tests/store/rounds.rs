@@ -1,7 +1,10 @@
 //! A round's way through its states, and every way off it.
 
 use crate::{MODEL, NOW, event, start, task_named, with_attempt};
-use sordino_store::{RoundOutcome, Store, StoreError, round_state, task_state};
+use sordino_store::{
+    Findings, NewCulprit, NewDispute, NewEvent, RoundOutcome, Store, StoreError, round_state, task_state,
+};
+use std::fs;
 use tempfile::tempdir;
 
 #[tokio::test]
@@ -11,7 +14,7 @@ async fn a_round_with_an_abandoned_attempt_completes_and_moves_the_task_on() {
     with_attempt(&store, "t").await;
     store.append_events("t", 1, 1, 0, vec![event("a"), event("b")], NOW).await.unwrap();
     refused(store.begin_attempt(start("t", 1, 2), NOW).await, "still open");
-    store.end_attempt("t", 1, 1, "too few", NOW).await.unwrap();
+    store.end_attempt("t", 1, 1, ("too few", Findings::default()), NOW).await.unwrap();
     assert_eq!(store.round("t", 1).await.unwrap().unwrap().state, round_state::WAITING);
     refused(store.append_events("t", 1, 1, 2, vec![event("late")], NOW).await, "abandoned already");
     refused(store.begin_attempt(start("t", 1, 3), NOW).await, "cannot follow 1");
@@ -29,13 +32,13 @@ async fn a_round_with_an_abandoned_attempt_completes_and_moves_the_task_on() {
 
     let complete = |outcome, attempt| {
         let store = store.clone();
-        async move { store.complete_round("t", 1, attempt, outcome, NOW + 1).await }
+        async move { store.complete_round("t", 1, attempt, (outcome, Findings::default()), NOW + 1).await }
     };
     refused(complete(outcome("r", false), 1).await, "abandoned already");
     complete(outcome("r", false), 2).await.unwrap();
     complete(outcome("r", false), 2).await.unwrap();
     refused(complete(outcome("other", false), 2).await, "complete already");
-    refused(store.fail_round("t", 1, "late", false, NOW).await, "complete already");
+    refused(store.fail_round("t", 1, ("late", Findings::default()), false, NOW).await, "complete already");
     refused(store.set_round_state("t", 1, round_state::COLLECTING).await, "complete already");
 
     let task = store.task("t").await.unwrap().unwrap();
@@ -52,7 +55,7 @@ async fn a_round_with_an_abandoned_attempt_completes_and_moves_the_task_on() {
     next.model = [8; 32];
     store.begin_attempt(next, NOW).await.unwrap();
     refused(store.forget_events("t", 2, 1).await, "still open");
-    store.complete_round("t", 2, 1, outcome("r2", true), NOW).await.unwrap();
+    store.complete_round("t", 2, 1, (outcome("r2", true), Findings::default()), NOW).await.unwrap();
     assert_eq!(store.task("t").await.unwrap().unwrap().state, task_state::COMPLETE);
     assert!(store.active_tasks().await.unwrap().is_empty());
     refused(store.begin_attempt(start("t", 3, 1), NOW).await, "task t is complete");
@@ -65,8 +68,8 @@ async fn a_failed_round_keeps_the_model_and_may_halt_the_task() {
     let folder = tempdir().unwrap();
     let store = Store::open(folder.path()).await.unwrap();
     with_attempt(&store, "t").await;
-    store.fail_round("t", 1, "too few", false, NOW).await.unwrap();
-    store.fail_round("t", 1, "again", true, NOW).await.unwrap();
+    store.fail_round("t", 1, ("too few", Findings::default()), false, NOW).await.unwrap();
+    store.fail_round("t", 1, ("again", Findings::default()), true, NOW).await.unwrap();
     let round = store.round("t", 1).await.unwrap().unwrap();
     assert_eq!((round.state.as_str(), round.reason.as_deref()), (round_state::FAILED, Some("too few")));
     assert_eq!(store.attempt("t", 1, 1).await.unwrap().unwrap().reason.as_deref(), Some("too few"));
@@ -75,7 +78,7 @@ async fn a_failed_round_keeps_the_model_and_may_halt_the_task() {
     refused(store.begin_attempt(start("t", 1, 2), NOW).await, "next is 2");
 
     store.begin_attempt(start("t", 2, 1), NOW).await.unwrap();
-    store.fail_round("t", 2, "disk", true, NOW).await.unwrap();
+    store.fail_round("t", 2, ("disk", Findings::default()), true, NOW).await.unwrap();
     let task = store.task("t").await.unwrap().unwrap();
     assert_eq!((task.state.as_str(), task.reason.as_deref()), (task_state::HALTED, Some("disk")));
     refused(store.begin_attempt(start("t", 3, 1), NOW).await, "task t is halted");
@@ -88,9 +91,9 @@ async fn what_does_not_exist_or_fit_is_refused() {
     let missing = |result: Result<(), StoreError>| assert!(matches!(result, Err(StoreError::NotFound { .. })));
     missing(store.begin_attempt(start("t", 1, 1), NOW).await);
     missing(store.append_events("t", 1, 1, 0, vec![event("a")], NOW).await);
-    missing(store.complete_round("t", 1, 1, outcome("r", false), NOW).await);
-    missing(store.fail_round("t", 1, "x", false, NOW).await);
-    missing(store.end_attempt("t", 1, 1, "x", NOW).await);
+    missing(store.complete_round("t", 1, 1, (outcome("r", false), Findings::default()), NOW).await);
+    missing(store.fail_round("t", 1, ("x", Findings::default()), false, NOW).await);
+    missing(store.end_attempt("t", 1, 1, ("x", Findings::default()), NOW).await);
     missing(store.set_round_state("t", 1, round_state::WAITING).await);
     missing(store.forget_events("t", 1, 1).await);
     let refusal = store.set_round_state("t", 1, round_state::COMPLETE).await;
@@ -106,6 +109,113 @@ async fn what_does_not_exist_or_fit_is_refused() {
     refused(store.append_events("t", 1, 1, 1, vec![event("a")], NOW).await, "next is 0");
     store.append_events("t", 1, 1, 0, vec![event("a")], NOW).await.unwrap();
     refused(store.append_events("t", 1, 1, 0, vec![event("a")], NOW).await, "next is 1");
+}
+
+/// A task's participants keep what the attempts before have shown of them, in whatever way those ended.
+#[tokio::test]
+async fn what_an_attempt_has_shown_is_there_with_its_end() {
+    let folder = tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    with_attempt(&store, "t").await;
+    with_attempt(&store, "u").await;
+    let found = |disputes: &[(&str, &str)], culprits: &[&str]| Findings {
+        disputes: disputes
+            .iter()
+            .map(|(dealer, holder)| NewDispute { dealer: (*dealer).into(), holder: (*holder).into() })
+            .collect(),
+        culprits: culprits.iter().map(|id| NewCulprit { id: (*id).into(), reason: format!("{id} lied") }).collect(),
+    };
+    store.end_attempt("t", 1, 1, ("disputed", found(&[("b", "a"), ("a", "c")], &[])), NOW).await.unwrap();
+    refused(store.end_attempt("t", 1, 1, ("again", found(&[("x", "y")], &["x"])), NOW).await, "abandoned already");
+    store.begin_attempt(start("t", 1, 2), NOW).await.unwrap();
+    store.fail_round("t", 1, ("too few", found(&[("b", "a"), ("a", "b")], &["b"])), false, NOW).await.unwrap();
+    store.begin_attempt(start("t", 2, 1), NOW).await.unwrap();
+    let released = (outcome("r", true), found(&[("d", "e")], &["b", "c"]));
+    store.complete_round("t", 2, 1, released, NOW).await.unwrap();
+
+    store.close().await;
+    let store = crate::reopen(folder.path()).await;
+    let disputes = store.disputes("t").await.unwrap().into_iter();
+    let disputes: Vec<_> = disputes.map(|row| (row.dealer, row.holder, row.round, row.attempt)).collect();
+    let stored = |dealer: &str, holder: &str, round, attempt| (dealer.to_owned(), holder.to_owned(), round, attempt);
+    assert_eq!(
+        disputes,
+        [stored("a", "b", 1, 2), stored("a", "c", 1, 1), stored("b", "a", 1, 1), stored("d", "e", 2, 1)]
+    );
+    let culprits = store.culprits("t").await.unwrap().into_iter();
+    let culprits: Vec<_> = culprits.map(|row| (row.id, row.reason, row.round, row.attempt)).collect();
+    let stored = |id: &str, round, attempt| (id.to_owned(), format!("{id} lied"), round, attempt);
+    assert_eq!(culprits, [stored("b", 1, 2), stored("c", 2, 1)], "as it was found first");
+    for nothing in ["u", "nothing"] {
+        assert!(store.disputes(nothing).await.unwrap().is_empty() && store.culprits(nothing).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn attempts_in_which_shares_may_be_revealed_are_counted_by_task_and_model() {
+    let folder = tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let opens = || NewEvent { reveals: true, ..event("closed") };
+    let end = |what: &'static str| (what, Findings::default());
+    with_attempt(&store, "t").await;
+    with_attempt(&store, "u").await;
+    store.append_events("t", 1, 1, 0, vec![event("a")], NOW).await.unwrap();
+    assert_eq!(store.reveals("t", &MODEL).await.unwrap(), 0);
+    store.append_events("t", 1, 1, 1, vec![event("b"), opens(), event("c")], NOW).await.unwrap();
+    refused(store.append_events("u", 1, 1, 1, vec![opens()], NOW).await, "next is 0");
+    assert_eq!((store.reveals("t", &MODEL).await.unwrap(), store.reveals("u", &MODEL).await.unwrap()), (1, 0));
+    store.append_events("t", 1, 1, 4, vec![event("d")], NOW).await.unwrap();
+    // Whatever becomes of it, of its events and of its round.
+    store.end_attempt("t", 1, 1, end("too few"), NOW).await.unwrap();
+    store.forget_events("t", 1, 1).await.unwrap();
+    store.begin_attempt(start("t", 1, 2), NOW).await.unwrap();
+    assert!(!store.attempt("t", 1, 2).await.unwrap().unwrap().reveals);
+    store.fail_round("t", 1, end("before anything was revealed"), false, NOW).await.unwrap();
+    store.begin_attempt(start("t", 2, 1), NOW).await.unwrap();
+    store.append_events("t", 2, 1, 0, vec![opens()], NOW).await.unwrap();
+    store.complete_round("t", 2, 1, (outcome("r", false), Findings::default()), NOW).await.unwrap();
+    store.close().await;
+    let store = crate::reopen(folder.path()).await;
+    assert_eq!(store.reveals("t", &MODEL).await.unwrap(), 2);
+    assert_eq!(store.reveals("t", &[8; 32]).await.unwrap(), 0, "the next model");
+    assert!(store.attempt("t", 1, 1).await.unwrap().unwrap().reveals);
+}
+
+/// Revealed shares are among the events of an attempt: forgotten ones are in no file of the folder, while the store is open.
+#[tokio::test]
+async fn what_is_forgotten_is_on_no_page_and_in_no_log() {
+    let folder = tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    with_attempt(&store, "t").await;
+    let secret = b"a share that was revealed, in many bytes".repeat(300);
+    let told = NewEvent { body: secret.clone(), ..event("share") };
+    store.append_events("t", 1, 1, 0, vec![told, event("b")], NOW).await.unwrap();
+    let found = || {
+        let files = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let bytes = files.filter(|path| path.is_file()).map(|path| fs::read(path).unwrap());
+        bytes.map(|bytes| bytes.windows(40).filter(|window| *window == &secret[..40]).count()).sum::<usize>()
+    };
+    assert!(found() > 0, "the search finds what is there");
+    store.end_attempt("t", 1, 1, ("too few", Findings::default()), NOW).await.unwrap();
+    store.forget_events("t", 1, 1).await.unwrap();
+    assert_eq!(found(), 0);
+}
+
+#[tokio::test]
+async fn a_task_is_halted_once() {
+    let folder = tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    assert!(matches!(store.halt_task("t", "no more sums", NOW).await, Err(StoreError::NotFound { .. })));
+    store.create_task(task_named("t"), NOW).await.unwrap();
+    for reason in ["no more sums", "again"] {
+        store.halt_task("t", reason, NOW).await.unwrap();
+    }
+    let task = store.task("t").await.unwrap().unwrap();
+    assert_eq!((task.state.as_str(), task.reason.as_deref()), (task_state::HALTED, Some("no more sums")));
+    refused(store.begin_attempt(start("t", 1, 1), NOW).await, "task t is halted");
+    with_attempt(&store, "u").await;
+    store.complete_round("u", 1, 1, (outcome("r", true), Findings::default()), NOW).await.unwrap();
+    refused(store.halt_task("u", "too late", NOW).await, "complete already");
 }
 
 fn outcome(release: &str, task_done: bool) -> RoundOutcome {

@@ -7,7 +7,7 @@ use super::super::{
     stage::{PATIENT, Stage, VALUES, policy},
     sum,
 };
-use super::{Counts, Replaces, assigned, check_in, liar, model_is, ok, refusal, task_is};
+use super::{Counts, Replaces, assigned, check_in, keys_are, liar, model_is, ok, refusal, task, task_is, untrained};
 use sordino_codec::Tensors;
 use sordino_participant::{
     Summary,
@@ -42,6 +42,61 @@ async fn a_second_sum_over_one_model_gets_no_help() {
     assert_eq!(summary, Summary { refused: 1, ..Summary::default() });
     assert_eq!(counts.0.load(Ordering::Relaxed), 0, "nothing is trained for it");
     assert_eq!(liar.heard("/messages/"), 0, "and nothing said");
+}
+
+/// The same where the model was changed in the last bit of one value: another digest, and for all that a site can tell
+/// the model of a later round. But the coordinator needs a round for it, and this one has had its sum.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_sum_of_one_round_gets_no_help_whatever_its_model() {
+    let mut stage = Stage::prepare("", &policy(PATIENT).replace("target = 6", "target = 4"), VALUES, 4).await;
+    for site in &stage.sites {
+        site.set("max_sums_per_model", "1");
+    }
+    stage.begin();
+    stage.complete(&[]).await;
+
+    let site = &stage.sites[1];
+    let mut values = [0.5; VALUES];
+    // The site is started anew each time.
+    for attempt in 2..4 {
+        values[7] = f32::from_bits(f32::to_bits(values[7]) + 1);
+        let file = model(&values);
+        let mut again = task(&stage.federation, &stage.task).await;
+        (again.round, again.model) = (1, Digest::of(&file));
+        let said = [
+            (check_in(&again), vec![ok(&assigned(&again, attempt)), refusal(Code::Conflict)]),
+            task_is(&again),
+            model_is(&again, &file),
+        ];
+        let liar = liar(&stage.federation, said.into()).await;
+        let counts = Counts::default();
+        site.moved_to(&liar.url);
+        let summary = site.train_by(Box::new(counts.clone()), &again.id, None).await.unwrap();
+        assert_eq!(summary, Summary { refused: 1, ..Summary::default() });
+        assert_eq!(counts.0.load(Ordering::Relaxed), 0, "nothing is trained for it");
+        assert_eq!(liar.heard("/messages/"), 0, "and nothing said");
+    }
+    // The next round of the task is another matter.
+    let file = model(&values);
+    let mut next = task(&stage.federation, &stage.task).await;
+    (next.round, next.model) = (2, Digest::of(&file));
+    let said = |attempt| {
+        let assigned = vec![ok(&assigned(&next, attempt)), refusal(Code::Conflict)];
+        let over = keys_are(&next, attempt, refusal(Code::StaleRound));
+        [(check_in(&next), assigned), task_is(&next), model_is(&next, &file), over].into()
+    };
+    site.moved_to(&liar(&stage.federation, said(1)).await.url);
+    let counts = Counts::default();
+    let summary = site.train_by(Box::new(counts.clone()), &next.id, None).await.unwrap();
+    assert_eq!((summary.left_out, summary.refused, counts.0.load(Ordering::Relaxed)), (1, 0, 1));
+
+    // A site that does not know its sums any more takes part in nothing.
+    site.damage_exposure();
+    let liar = liar(&stage.federation, said(2)).await;
+    site.moved_to(&liar.url);
+    let error = untrained(site, &next, "a damaged record").await;
+    assert!(error.to_string().contains("holds how many sums this site has helped to open"), "{error}");
+    assert_eq!(liar.heard("/messages/"), 0);
 }
 
 /// Trains once it is told to.
