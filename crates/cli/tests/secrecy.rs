@@ -5,7 +5,11 @@
 
 mod common;
 
-use common::{command, sordino_in};
+use common::{
+    command,
+    search::{BLOCK, RUN, SHORTEST, Search, recognisable},
+    sordino_in,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use sordino_codec::{Dtype, FileLimits, Layout, RingBits, RingVector, TensorSpec, Tensors, pack};
 use sordino_participant::{
@@ -13,10 +17,9 @@ use sordino_participant::{
     training::{RoundInfo, TrainError, Trained, Trainer},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    fs::{self, File},
+    collections::{BTreeMap, BTreeSet},
+    fs,
     io::{BufRead as _, BufReader, Read as _},
-    os::unix::fs::FileExt as _,
     path::Path,
     process::{Child, ChildStderr, Stdio},
     thread::JoinHandle,
@@ -59,171 +62,15 @@ impl Trainer for Adds {
     }
 }
 
-/// Values that nothing else has: between 0.05 and 0.25, no two alike for each site, below the clip norm together.
+/// Values that nothing else has.
 fn update(site: usize) -> Vec<f32> {
-    let golden = 0.618_034 + f32::from(u8::try_from(site).unwrap()) / 97.0;
-    let value = |at: u16| {
-        let size = 0.05 + (f32::from(at) * golden).fract() / 5.0;
-        if at % 3 == 1 { -size } else { size }
-    };
-    (0..u16::try_from(VALUES).unwrap()).map(value).collect()
+    recognisable(site, VALUES)
 }
 
 fn model() -> Tensors {
     let layout = Layout::new(vec![TensorSpec::new("weight", vec![VALUES], Dtype::F32).unwrap()], VALUES).unwrap();
     Tensors::new(layout, (0..u8::try_from(VALUES).unwrap()).map(|at| 1.0 + f32::from(at) / 512.0).collect()).unwrap()
 }
-
-/// What is looked for: byte strings of at least [`SHORTEST`] bytes, each under the name of what it would betray.
-#[derive(Default)]
-struct Search {
-    needles: Vec<(String, Vec<u8>)>,
-    by_start: HashMap<[u8; KEY], Vec<usize>>,
-    /// Whether any of them begins with these three bytes: rules out almost every place at the cost of one look.
-    begins: Vec<bool>,
-    /// Whether any begins with two zeros.
-    zeros_begin: bool,
-}
-
-const SHORTEST: usize = 16;
-const KEY: usize = 8;
-/// Consecutive values of a vector that are no coincidence.
-const RUN: usize = 4;
-
-impl Search {
-    fn add(&mut self, name: &str, bytes: &[u8]) {
-        assert!(bytes.len() >= SHORTEST, "{name}: {} bytes could be found anywhere", bytes.len());
-        self.begins.resize(1 << 24, false);
-        self.begins[bytes[0] as usize | (bytes[1] as usize) << 8 | (bytes[2] as usize) << 16] = true;
-        self.zeros_begin |= bytes.starts_with(&[0, 0]);
-        self.by_start.entry(bytes[..KEY].try_into().unwrap()).or_default().push(self.needles.len());
-        self.needles.push((name.to_owned(), bytes.to_vec()));
-    }
-
-    /// Every run of consecutive values, each value as these bytes.
-    fn add_runs<const N: usize>(&mut self, name: &str, values: impl Iterator<Item = [u8; N]>) {
-        let values: Vec<_> = values.collect();
-        values.windows(RUN).for_each(|run| self.add(name, run.as_flattened()));
-    }
-
-    /// A 32-byte secret. X25519 may change its first and last byte before use, so these are left out.
-    fn add_secret(&mut self, name: &str, secret: &[u8]) {
-        assert_eq!(secret.len(), 32, "{name}");
-        self.add(name, &secret[1..31]);
-    }
-
-    /// An encoded input in all forms that this program has for one.
-    fn add_input(&mut self, integers: &[i64], bits: RingBits) {
-        let ring = RingVector::from_centered(integers, bits).unwrap();
-        let elements: Vec<u64> = (0..ring.len()).map(|at| ring.get(at).unwrap()).collect();
-        self.add_runs("the input, i64", integers.iter().map(|value| value.to_le_bytes()));
-        self.add_runs("the input, u64", elements.iter().map(|value| value.to_le_bytes()));
-        if bits.is_narrow() {
-            let narrow = |value: u64| u32::try_from(value).unwrap().to_le_bytes();
-            self.add_runs("the input, u32", elements.iter().map(|value| narrow(*value)));
-            let signed = |value: i64| i32::try_from(value).unwrap().to_le_bytes();
-            self.add_runs("the input, i32", integers.iter().map(|value| signed(*value)));
-        }
-        // From each of eight places on: wherever a buffer begins, the bits stand as in one of them.
-        for start in 0..8 {
-            let packed = pack(&RingVector::from_centered(&integers[start..], bits).unwrap());
-            packed.windows(SHORTEST).for_each(|window| self.add("the input, packed", window));
-        }
-    }
-
-    fn longest(&self) -> usize {
-        self.needles.iter().map(|(_, bytes)| bytes.len()).max().unwrap()
-    }
-
-    /// Names of what is in these bytes.
-    fn find(&self, bytes: &[u8], found: &mut BTreeSet<String>) {
-        // Most pages of a process are zeros, and no needle begins with two of them: these are passed over in one look.
-        let mut page = 0;
-        while page < bytes.len() {
-            let end = bytes.len().min(page + PAGE);
-            let first = if !self.zeros_begin && bytes[page..end] == ZEROS[..end - page] { end - 1 } else { page };
-            self.find_from(bytes, first..end, found);
-            page = end;
-        }
-    }
-
-    /// Needles that begin at these places.
-    fn find_from(&self, bytes: &[u8], places: std::ops::Range<usize>, found: &mut BTreeSet<String>) {
-        // Written plainly: this runs over hundreds of megabytes, in a build without optimisation.
-        let (begins, mut at) = (self.begins.as_slice(), places.start);
-        while at < places.end && at + KEY <= bytes.len() {
-            if begins[bytes[at] as usize | (bytes[at + 1] as usize) << 8 | (bytes[at + 2] as usize) << 16] {
-                let start = bytes[at..].first_chunk::<KEY>();
-                for &needle in start.and_then(|start| self.by_start.get(start)).into_iter().flatten() {
-                    let (name, needle) = &self.needles[needle];
-                    if bytes[at..].starts_with(needle) {
-                        found.insert(name.clone());
-                    }
-                }
-            }
-            at += 1;
-        }
-    }
-
-    /// Names of what is in a process's memory, and the bytes that were read. The process has to be stopped.
-    fn find_in_memory(&self, pid: Pid, block: usize) -> (BTreeSet<String>, u64) {
-        let folder = format!("/proc/{}", pid.as_raw_nonzero());
-        let maps = fs::read_to_string(format!("{folder}/maps")).unwrap();
-        let memory = File::open(format!("{folder}/mem")).unwrap();
-        let (mut found, mut read) = (BTreeSet::new(), 0);
-        for map in maps.lines() {
-            let mut fields = map.split_ascii_whitespace();
-            let (range, permissions, path) = (fields.next().unwrap(), fields.next().unwrap(), fields.nth(3));
-            // The kernel's own pages cannot be read this way, and hold nothing of the process.
-            let kernels = path.is_some_and(|path| path.starts_with("[v"));
-            if !permissions.starts_with('r') || kernels {
-                continue;
-            }
-            let (start, end) = range.split_once('-').unwrap();
-            let (mut at, end) = (u64::from_str_radix(start, 16).unwrap(), u64::from_str_radix(end, 16).unwrap());
-            let mut window = Vec::new();
-            while at < end {
-                let len = usize::try_from(end - at).unwrap().min(block);
-                // A block begins with the end of the one before: nothing is missed between two.
-                let kept = window.len().min(self.longest() - 1);
-                window.drain(..window.len() - kept);
-                window.resize(kept + len, 0);
-                if memory.read_exact_at(&mut window[kept..], at).is_ok() {
-                    read += len as u64;
-                    self.find(&window, &mut found);
-                } else {
-                    // Only a mapped file can be shorter than its mapping.
-                    assert!(path.is_some_and(|path| path.starts_with('/')), "cannot read {map}");
-                    window.clear();
-                }
-                at += len as u64;
-            }
-        }
-        (found, read)
-    }
-
-    /// Names of what is in the files of a folder, and the bytes that were read.
-    fn find_in_folder(&self, folder: &Path) -> (BTreeSet<String>, u64) {
-        let (mut found, mut read) = (BTreeSet::new(), 0);
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                let (below, bytes) = self.find_in_folder(&path);
-                found.extend(below);
-                read += bytes;
-            } else {
-                let bytes = fs::read(&path).unwrap();
-                self.find(&bytes, &mut found);
-                read += bytes.len() as u64;
-            }
-        }
-        (found, read)
-    }
-}
-
-const BLOCK: usize = 1 << 20;
-const PAGE: usize = 4096;
-static ZEROS: [u8; PAGE] = [0; PAGE];
 
 /// A coordinator in a process of its own. All that it logs is kept.
 struct Coordinator {
@@ -378,11 +225,23 @@ fn a_crash_dumps_no_core() {
         shell.current_dir(home.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         shell.spawn().unwrap()
     };
-    let mut serve = unlimited(command(home.path(), &[]).get_program(), &["serve", "--config", "fed/sordino.toml"]);
-    reached_at(&mut BufReader::new(serve.stderr.take().unwrap()), &mut Vec::new());
+    let program = command(home.path(), &[]).get_program().to_owned();
+    let mut serve = unlimited(&program, &["serve", "--config", "fed/sordino.toml"]);
+    let url = reached_at(&mut BufReader::new(serve.stderr.take().unwrap()), &mut Vec::new());
+    let invited = sordino_in(home.path(), &["invite", SITES[0], "--as", "fed/admin", "--server", &url]);
+    fs::write(home.path().join("invitation"), &invited.stdout).unwrap();
+    sordino_in(home.path(), &["join", "site", "--id", SITES[0], "--invitation", "invitation"]).ended(0);
     let status = crashed(serve);
-    assert_eq!(status.signal(), Some(Signal::QUIT.as_raw()));
-    assert!(!status.core_dumped());
+    assert_eq!((status.signal(), status.core_dumped()), (Some(Signal::QUIT.as_raw()), false), "the coordinator");
+    // It asks for the task again and again, and has its keys by then.
+    let mut train = unlimited(&program, &["train", "site", "--exec", "true"]);
+    let begin = std::time::Instant::now();
+    while !home.path().join("site/state/lock").exists() {
+        assert!(train.try_wait().unwrap().is_none() && begin.elapsed().as_secs() < 60, "the site works in its folder");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let status = crashed(train);
+    assert_eq!((status.signal(), status.core_dumped()), (Some(Signal::QUIT.as_raw()), false), "the site");
 
     // The control: it says that it has begun, so that the signal does not meet the shell.
     let mut other = unlimited("sh".as_ref(), &["-c", "echo begun; while :; do :; done"]);

@@ -1,6 +1,11 @@
 //! Runs the binary.
 #![allow(dead_code, reason = "each test file is a program of its own and uses a part")]
 
+#[cfg(target_os = "linux")]
+pub(crate) mod search;
+#[cfg(unix)]
+pub(crate) mod service;
+
 use std::{
     path::Path,
     process::{Command, Output},
