@@ -58,13 +58,19 @@ pub(crate) fn sim(seeds: u64, first: u64, log: bool) -> Result<(), Failure> {
 
 /// The packages and the graph that is built on this machine, from `Cargo.lock` as it is.
 pub(crate) fn metadata() -> Result<Metadata, Failure> {
+    metadata_of("Cargo.toml")
+}
+
+/// The same of another workspace of ours, by its manifest, seen from the root.
+pub(crate) fn metadata_of(manifest: &'static str) -> Result<Metadata, Failure> {
     let locked = ["--locked".to_owned(), format!("--filter-platform={}", host()?)];
     MetadataCommand::new()
         .cargo_path(program())
         .current_dir(root())
+        .manifest_path(root().join(manifest))
         .other_options(locked)
         .exec()
-        .map_err(Failure::Metadata)
+        .map_err(|source| Failure::Metadata { manifest, source })
 }
 
 /// A cargo command in the workspace's root.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::report::Failure;
-use crate::{arrows, cargo, chaos, demo, deny, lint, valgrind};
+use crate::{arrows, cargo, chaos, demo, deny, fuzz, lint, mutate, valgrind};
 
 /// A step's name, which is also the command that runs it alone, and what it does.
 type Step = (&'static str, fn() -> Result<(), Failure>);
@@ -14,8 +14,11 @@ const STEPS: &[Step] = &[
     ("arrows", arrows::run),
     ("deny", deny::run),
     ("lint", lint::run),
+    // Behind the lints, whose compiled crates it uses.
+    ("fuzz --check", fuzz::check),
     ("test", || cargo::test(&[])),
     ("valgrind", valgrind::run),
+    ("sim --mutate --few", mutate::few),
     ("demo", demo::run),
     ("chaos --rounds 4 --seed 1", chaos::in_short),
 ];

@@ -10,10 +10,12 @@ mod spdx;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
+
 use cargo_metadata::Package;
 use cargo_metadata::semver::Op;
 
-use self::advisories::Database;
+use self::advisories::{Advisory, Database};
 use self::config::Config;
 use self::graph::Graph;
 use crate::cargo;
@@ -24,36 +26,66 @@ const CONFIG: &str = "deny.toml";
 /// The snapshot of the advisory database, seen from the workspace's root.
 const ADVISORIES: &str = "xtask/advisories.json";
 
-/// Checks this workspace.
+/// The fuzzer's own workspace: nothing of it is shipped, and its `Cargo.lock` has to be kept by hand.
+const FUZZER: &str = "fuzz/Cargo.toml";
+
+/// What is checked: the product with its tests, or the program that only fuzzes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Product,
+    Fuzzer,
+}
+
+/// Checks this workspace, and that of the fuzzer.
 pub(crate) fn run() -> Result<(), Failure> {
     let config = config::load(&cargo::root().join(CONFIG))?;
-    let metadata = cargo::metadata()?;
-    let graph = Graph::new(&metadata)?;
-    let mut found = Vec::new();
-    check_licenses(&graph, &config, &mut found);
-    check_bans(&graph, &config, &mut found);
-    check_duplicates(&graph, &config, &mut found);
-    check_wildcards(&graph, &mut found);
-    check_sources(&graph, &config, &mut found);
-    match advisories::load(&cargo::root().join(ADVISORIES))? {
-        Some(database) => {
-            let (source, day) = (&database.source, &database.snapshot);
-            println!("deny: {} advisories from {source}, as of {day} ({})", database.advisories.len(), database.commit);
-            check_advisories(&graph, &config, &database, &mut found);
+    let database = advisories::load(&cargo::root().join(ADVISORIES))?;
+    match &database {
+        Some(Database { source, snapshot, commit, advisories }) => {
+            println!("deny: {} advisories from {source}, as of {snapshot} ({commit})", advisories.len());
         }
         None => println!("deny: {ADVISORIES} is not there, known vulnerabilities are NOT checked"),
     }
+    let mut found = Vec::new();
+    let mut counts = Vec::new();
+    for (part, metadata) in [(Part::Product, cargo::metadata()?), (Part::Fuzzer, cargo::metadata_of(FUZZER)?)] {
+        let graph = Graph::new(&metadata)?;
+        check_licenses(&graph, &config, part, &mut found);
+        check_bans(&graph, &config, &mut found);
+        check_duplicates(&graph, &config, &mut found);
+        check_wildcards(&graph, &mut found);
+        check_sources(&graph, &config, &cargo::root(), &mut found);
+        if let Some(database) = &database {
+            check_advisories(&graph, &config, database, &mut found);
+        }
+        if part == Part::Product {
+            // The fuzzer has a part of the product in it: what it does not need may be needed all the same.
+            check_stale_skips(&graph, &config, &mut found);
+            if let Some(database) = &database {
+                check_stale_ignores(&graph, &config, database, &mut found);
+            }
+        }
+        counts.push(graph.packages.len());
+    }
     Failure::if_any("deny", found)?;
-    println!("deny: {} packages, licences, bans, sources and wildcards are in order", graph.packages.len());
+    let counts: Vec<String> = counts.iter().map(ToString::to_string).collect();
+    println!(
+        "deny: {} packages (product, fuzzer), licences, bans, sources and wildcards are in order",
+        counts.join(" and ")
+    );
     Ok(())
 }
 
-/// Every crate, ours included, has a licence that we may keep.
-fn check_licenses(graph: &Graph<'_>, config: &Config, found: &mut Vec<Violation>) {
+/// Every crate, ours included, has a licence that we may keep; the fuzzer's may have those that are excepted for it.
+fn check_licenses(graph: &Graph<'_>, config: &Config, part: Part, found: &mut Vec<Violation>) {
+    let exceptions = if part == Part::Fuzzer { config.licenses.exceptions.as_slice() } else { &[] };
     for package in &graph.packages {
+        let excepted = exceptions.iter().filter(|one| one.spec.matches(&package.name, &package.version));
+        let allowed: Vec<String> =
+            config.licenses.allow.iter().chain(excepted.flat_map(|one| &one.allow)).cloned().collect();
         let problem = match package.license.as_deref() {
             None => "states no licence".to_owned(),
-            Some(license) => match spdx::is_allowed(license, &config.licenses.allow) {
+            Some(license) => match spdx::is_allowed(license, &allowed) {
                 Ok(true) => continue,
                 Ok(false) => format!("is under `{license}`, which {CONFIG} does not allow"),
                 Err(why) => format!("is under `{license}`, which {why}"),
@@ -65,6 +97,18 @@ fn check_licenses(graph: &Graph<'_>, config: &Config, found: &mut Vec<Violation>
             package.version,
             graph.chain(package)
         )));
+    }
+    for exception in exceptions {
+        let spec = &exception.spec;
+        let is_needed = |package: &&Package| {
+            let license = package.license.as_deref().unwrap_or_default();
+            spec.matches(&package.name, &package.version)
+                && spdx::is_allowed(license, &config.licenses.allow) != Ok(true)
+        };
+        if !graph.packages.iter().any(is_needed) {
+            let why = format!("{}: has an exception in {CONFIG} and needs none; remove the line", spec.name);
+            found.push(Violation::new(why));
+        }
     }
 }
 
@@ -108,6 +152,10 @@ fn check_duplicates(graph: &Graph<'_>, config: &Config, found: &mut Vec<Violatio
             )));
         }
     }
+}
+
+/// No line skips what is not there.
+fn check_stale_skips(graph: &Graph<'_>, config: &Config, found: &mut Vec<Violation>) {
     for skip in &config.bans.skip {
         if !graph.packages.iter().any(|package| skip.spec.matches(&package.name, &package.version)) {
             found.push(Violation::new(format!(
@@ -133,12 +181,12 @@ fn check_wildcards(graph: &Graph<'_>, found: &mut Vec<Violation>) {
     }
 }
 
-/// Crates come from known registries, or from this workspace.
-fn check_sources(graph: &Graph<'_>, config: &Config, found: &mut Vec<Violation>) {
+/// Crates come from known registries, or from this repository.
+fn check_sources(graph: &Graph<'_>, config: &Config, root: &Path, found: &mut Vec<Violation>) {
     for package in &graph.packages {
         let problem = match package.source.as_ref().map(|source| source.repr.as_str()) {
-            None if graph.members.contains(&package.id) => continue,
-            None => "comes from a folder outside the workspace".to_owned(),
+            None if package.manifest_path.starts_with(root) => continue,
+            None => "comes from a folder outside of the repository".to_owned(),
             Some(source) => {
                 let registry = source.strip_prefix("registry+");
                 if registry.is_some_and(|address| config.sources.allow_registry.iter().any(|one| one == address)) {
@@ -158,12 +206,10 @@ fn check_sources(graph: &Graph<'_>, config: &Config, found: &mut Vec<Violation>)
 
 /// Nothing has a known problem, except those with a reason beside them.
 fn check_advisories(graph: &Graph<'_>, config: &Config, database: &Database, found: &mut Vec<Violation>) {
-    let mut used = vec![false; config.advisories.ignore.len()];
     for package in &graph.packages {
         let (name, version) = (&package.name, &package.version);
         for advisory in database.advisories.iter().filter(|advisory| advisory.affects(name, version)) {
-            if let Some(at) = config.advisories.ignore.iter().position(|ignore| ignore.id == advisory.id) {
-                used[at] = true;
+            if config.advisories.ignore.iter().any(|ignore| ignore.id == advisory.id) {
                 continue;
             }
             let (id, kind, title) = (&advisory.id, advisory.kind(), &advisory.title);
@@ -178,8 +224,16 @@ fn check_advisories(graph: &Graph<'_>, config: &Config, database: &Database, fou
             found.push(Violation::new(format!("{name} {version}: {id} ({kind}): {title}; {remedy} ({chain})")));
         }
     }
-    for (ignore, used) in config.advisories.ignore.iter().zip(used) {
-        if !used {
+}
+
+/// No line ignores what touches nothing.
+fn check_stale_ignores(graph: &Graph<'_>, config: &Config, database: &Database, found: &mut Vec<Violation>) {
+    for ignore in &config.advisories.ignore {
+        let mut meant = database.advisories.iter().filter(|advisory| advisory.id == ignore.id);
+        let touches = |advisory: &Advisory| {
+            graph.packages.iter().any(|package| advisory.affects(&package.name, &package.version))
+        };
+        if !meant.any(touches) {
             let (id, reason) = (&ignore.id, &ignore.reason);
             found.push(Violation::new(format!(
                 "{id}: is ignored in {CONFIG} and touches nothing; remove the line ({reason})"

@@ -14,6 +14,7 @@ mod fabricated;
 mod fuzz;
 mod lint;
 mod mutate;
+mod neon;
 mod report;
 mod valgrind;
 
@@ -78,6 +79,9 @@ enum Chore {
         /// Only mutants whose names contain this; may be repeated
         #[arg(long, requires = "mutate")]
         only: Vec<String>,
+        /// Only those that CI tries, so that this command keeps working
+        #[arg(long, requires = "mutate", conflicts_with = "only")]
+        few: bool,
     },
     /// Run the release build's demo for a few rounds and check what it reports
     Demo,
@@ -91,6 +95,9 @@ enum Chore {
     Fuzz(fuzz::Fuzz),
     /// Run the kernels' tests under valgrind, on the instructions that it knows
     Valgrind,
+    /// Run the kernels' tests for aarch64, compiled across and run by qemu
+    #[command(after_help = "Example: cargo xtask neon --rustc /usr/bin/rustc")]
+    Neon(neon::Neon),
     /// Everything CI checks, in its order; stops at the first failure
     Ci,
 }
@@ -102,12 +109,14 @@ fn main() -> ExitCode {
         Chore::Arrows => arrows::run(),
         Chore::Deny => deny::run(),
         Chore::Test { args } => cargo::test(&args),
+        Chore::Sim { mutate: true, few: true, .. } => mutate::few(),
         Chore::Sim { mutate: true, only, .. } => mutate::run(&only),
         Chore::Sim { seeds, first, log, .. } => cargo::sim(seeds, first, log),
         Chore::Demo => demo::run(),
         Chore::Chaos(chaos) => chaos::run(&chaos),
         Chore::Fuzz(fuzz) => fuzz::run(&fuzz),
         Chore::Valgrind => valgrind::run(),
+        Chore::Neon(neon) => neon::run(&neon),
         Chore::Ci => ci::run(),
     };
     match done {

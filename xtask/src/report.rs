@@ -42,9 +42,9 @@ pub(crate) enum Failure {
     NoTests { package: &'static str },
     /// Cargo could not describe the workspace.
     #[error(
-        "cannot read the dependency graph; if Cargo.lock is out of date, run `cargo metadata --format-version 1 --offline` and commit the change"
+        "cannot read the dependency graph of {manifest}; if the Cargo.lock beside it is out of date, run `cargo metadata --format-version 1 --offline --manifest-path {manifest}` and commit the change"
     )]
-    Metadata(#[source] cargo_metadata::Error),
+    Metadata { manifest: &'static str, source: cargo_metadata::Error },
     /// The graph has no `resolve` part, without which nothing can be checked.
     #[error("cargo described the packages but not how they depend on each other")]
     NoGraph,

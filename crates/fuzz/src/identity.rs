@@ -1,60 +1,52 @@
-//! Certificates, requests for them, invitations and tokens. The keys are made when the process starts: what they sign
-//! differs from run to run, what a decoder has to keep does not.
+//! Certificates, requests for them, invitations and tokens: as they come from strangers, and behind signatures that are
+//! true.
 
+use crate::federation::{FEDERATION, Federation, NOW};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
-use rcgen::KeyPair;
+use rustls_pki_types::{CertificateDer, ServerName};
 use sordino_identity::{
-    Audience, Authority, IdentityKey, Invitation, Principal, Role, SerialNumber, TokenVerifier, TrustAnchors, Validity,
-    VerifiedPrincipal, decode_chain, encode_chain, make_csr,
+    Claims, Invitation, LEEWAY, Role, SerialNumber, TokenTtl, TrustError, Validity, VerifiedPrincipal, decode_chain,
+    encode_chain,
 };
-use std::sync::LazyLock;
 use std::time::Duration;
 
-/// A federation with one participant.
-struct Federation {
-    intermediate: Authority,
-    anchors: TrustAnchors,
-    participant: Principal,
-    verified: VerifiedPrincipal,
-    tokens: TokenVerifier,
-}
-
-static FEDERATION: LazyLock<Federation> = LazyLock::new(Federation::new);
-
-impl Federation {
-    fn new() -> Self {
-        let mut rng = ChaCha20Rng::seed_from_u64(1);
-        let federation = "fuzz.example".parse().expect("a name");
-        let days = |days: u64| Validity::starting(NOW, Duration::from_hours(24 * days)).expect("in range");
-        let key = || KeyPair::generate().expect("randomness");
-        let root = Authority::root(&federation, key(), days(30), SerialNumber::random(&mut rng)).expect("a root");
-        let intermediate = root.intermediate(key(), days(10), SerialNumber::random(&mut rng)).expect("an intermediate");
-        let anchors = TrustAnchors::from_der(federation.clone(), [root.certificate().clone()]).expect("our own root");
-        let id = "site-0001".parse().expect("a name");
-        let identity = IdentityKey::from_seed(&[7; 32]);
-        let csr = make_csr(&identity, &id);
-        let participant = Principal { federation: federation.clone(), role: Role::Client, id };
-        let issued = intermediate.issue_client(&csr, &participant, days(1), SerialNumber::random(&mut rng));
-        let chain = issued.expect("our own request").chain();
-        let verified = anchors.verify_client(&chain, NOW).expect("just issued");
-        let audience: Audience = "https://fuzz.example:8443".parse().expect("an origin");
-        let tokens = TokenVerifier::new(&federation, audience, &identity.verifying_key());
-        Self { intermediate, anchors, participant, verified, tokens }
-    }
-}
-
-/// When everything happens.
-const NOW: Duration = Duration::from_secs(1_800_000_000);
-
-/// Chains as peers send them; nobody but the federation's own authority is believed.
+/// Chains as peers send them. The federation's authorities never signed for anybody but its participant.
 pub(crate) fn certificate_chain(bytes: &[u8]) {
     let Some(chain) = decode_chain(bytes) else { return };
     assert_eq!(encode_chain(&chain), bytes, "a chain has one encoding");
-    assert!(
-        FEDERATION.anchors.verify_client(&chain, NOW).is_err(),
-        "keys of this process signed nothing in the corpus"
-    );
+    if let Ok(verified) = verified(&FEDERATION, &chain) {
+        assert_eq!(*verified.principal(), FEDERATION.participant);
+    }
+}
+
+/// The fields of a leaf, under the intermediate's true signature: what is behind it decides.
+pub(crate) fn certificate_fields(bytes: &[u8]) {
+    let chain = FEDERATION.certified(bytes);
+    let named = |verified: &VerifiedPrincipal| {
+        let name = verified.principal().spiffe_id();
+        assert_eq!(&verified.principal().federation, FEDERATION.anchors.federation());
+        assert!(bytes.windows(name.len()).any(|part| part == name.as_bytes()), "{name} stands in the certificate");
+    };
+    if let Ok(verified) = verified(&FEDERATION, &chain) {
+        named(&verified);
+    }
+    let localhost = ServerName::try_from("localhost").expect("a name");
+    if let Ok(verified) = FEDERATION.anchors.verify_server(&chain, &localhost, NOW) {
+        assert_eq!(verified.principal().role, Role::Coordinator);
+        named(&verified);
+    }
+}
+
+/// Whose chain it is: with a memory, before and after it remembers, the answer is the same, also when time has passed.
+fn verified(federation: &Federation, chain: &[CertificateDer<'_>]) -> Result<VerifiedPrincipal, TrustError> {
+    let bytes = encode_chain(chain);
+    let first = federation.anchors.verify_client(chain, NOW);
+    for now in [NOW, NOW, NOW + Duration::from_hours(36), NOW] {
+        let again = federation.chains.verify_client(&bytes, now);
+        assert_eq!(again, if now == NOW { first.clone() } else { federation.anchors.verify_client(chain, now) });
+    }
+    first
 }
 
 /// PEM of a signing request: a certificate is issued for the key that signed it, under the name that we know.
@@ -65,6 +57,7 @@ pub(crate) fn signing_request(bytes: &[u8]) {
     if let Ok(issued) = FEDERATION.intermediate.issue_client(text, &FEDERATION.participant, validity, serial) {
         let verified = FEDERATION.anchors.verify_client(&issued.chain(), NOW).expect("our own certificate");
         assert_eq!(*verified.principal(), FEDERATION.participant);
+        assert!(verified.verifying_key().is_some(), "only Ed25519 keys are certified");
     }
 }
 
@@ -76,10 +69,26 @@ pub(crate) fn invitation(bytes: &[u8]) {
     }
 }
 
-/// No token in the corpus was signed with this process's key, except where the corpus says how.
+/// Tokens as peers send them: the key signed for the participant only.
 pub(crate) fn token(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(claims) = FEDERATION.tokens.verify(text, &FEDERATION.verified, NOW) {
-        assert_eq!(*claims.principal(), FEDERATION.participant);
+        accepted(&claims);
     }
+}
+
+/// The claims of a token, under a true signature: what is behind it decides.
+pub(crate) fn token_claims(bytes: &[u8]) {
+    if let Ok(claims) = FEDERATION.tokens.verify(&FEDERATION.claimed(bytes), &FEDERATION.verified, NOW) {
+        accepted(&claims);
+    }
+}
+
+/// Whatever a token says, it is for whoever presents it, for now, and not for long.
+fn accepted(claims: &Claims) {
+    assert_eq!(*claims.principal(), FEDERATION.participant);
+    assert_eq!(claims.scope(), Role::Client.scope());
+    assert!(claims.issued_at() <= claims.expires_at());
+    assert!(claims.expires_at() - claims.issued_at() <= TokenTtl::MAX.as_duration());
+    assert!(claims.issued_at() <= NOW + LEEWAY && NOW < claims.expires_at() + LEEWAY);
 }

@@ -4,6 +4,7 @@
 //! Each [`Target`] runs over the committed corpus and over damaged copies of it in the ordinary tests, and under libFuzzer
 //! in `fuzz/` (`cargo xtask fuzz`).
 
+pub mod federation;
 mod identity;
 mod text;
 
@@ -20,15 +21,17 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "secagg_message", run: secagg_message },
     Target { name: "secagg_state", run: secagg_state },
     Target { name: "model_file", run: model_file },
     Target { name: "packed_vector", run: packed_vector },
     Target { name: "certificate_chain", run: identity::certificate_chain },
+    Target { name: "certificate_fields", run: identity::certificate_fields },
     Target { name: "signing_request", run: identity::signing_request },
     Target { name: "invitation", run: identity::invitation },
     Target { name: "token", run: identity::token },
+    Target { name: "token_claims", run: identity::token_claims },
     Target { name: "names", run: text::names },
     Target { name: "policy_toml", run: text::policy_toml },
     Target { name: "policy_json", run: text::policy_json },

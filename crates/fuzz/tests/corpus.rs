@@ -3,11 +3,15 @@
 //! `SORDINO_WRITE_CORPUS=1 cargo test -p sordino-fuzz` writes the seeds that follow from the protocol's vectors anew; what
 //! a fuzzer has found stays beside them.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use sordino_fuzz::federation::{FEDERATION, NOW};
 use sordino_fuzz::{TARGETS, Target, target};
+use sordino_identity::{decode_chain, encode_chain};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -67,10 +71,6 @@ fn every_target_keeps_what_it_has_to_over_damaged_inputs() {
 /// A corpus that only holds what is refused at the first byte would exercise nothing.
 #[test]
 fn the_corpus_reaches_what_it_is_for() {
-    let accepted = |name: &str, accepts: fn(&[u8]) -> bool| {
-        let corpus = corpus(target(name).expect("a target"));
-        corpus.iter().filter(|(_, bytes)| accepts(bytes)).count()
-    };
     let kinds = (1..=9u8).filter(|kind| {
         corpus(target("secagg_message").expect("a target"))
             .iter()
@@ -85,13 +85,39 @@ fn the_corpus_reaches_what_it_is_for() {
             std::str::from_utf8(bytes).is_ok_and(|text| sordino_wire::Policy::from_toml(text).is_ok())
         }) >= 1
     );
-    assert!(accepted("certificate_chain", |bytes| sordino_identity::decode_chain(bytes).is_some()) >= 1);
+    let chain =
+        |bytes: &[u8]| decode_chain(bytes).is_some_and(|chain| FEDERATION.anchors.verify_client(&chain, NOW).is_ok());
+    assert!(accepted("certificate_chain", chain) >= 2, "of both kinds of authorities");
+    let client = |bytes: &[u8]| FEDERATION.anchors.verify_client(&FEDERATION.certified(bytes), NOW).is_ok();
+    assert!(accepted("certificate_fields", client) >= 1);
+    let server = |bytes: &[u8]| {
+        let name = "localhost".try_into().expect("a name");
+        FEDERATION.anchors.verify_server(&FEDERATION.certified(bytes), &name, NOW).is_ok()
+    };
+    assert!(accepted("certificate_fields", server) >= 1);
+    let token = |token: &str| FEDERATION.tokens.verify(token, &FEDERATION.verified, NOW).is_ok();
+    let text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok_and(token);
+    assert!(accepted("token", text) >= 1);
+    assert!(accepted("token_claims", |bytes| token(&FEDERATION.claimed(bytes))) >= 1);
+    let request = |bytes: &[u8]| {
+        let (serial, validity) = (sordino_identity::SerialNumber::random(&mut ChaCha20Rng::seed_from_u64(1)), NOW);
+        let validity = sordino_identity::Validity::starting(validity, std::time::Duration::from_hours(1));
+        let (participant, validity) = (&FEDERATION.participant, validity.expect("in range"));
+        let issue = |text| FEDERATION.intermediate.issue_client(text, participant, validity, serial).is_ok();
+        std::str::from_utf8(bytes).is_ok_and(issue)
+    };
+    assert!(accepted("signing_request", request) >= 1);
     let invitation = |bytes: &[u8]| {
         std::str::from_utf8(bytes).is_ok_and(|text| text.parse::<sordino_identity::Invitation>().is_ok())
     };
     assert!(accepted("invitation", invitation) >= 1);
     let model = |bytes: &[u8]| sordino_codec::Tensors::from_safetensors(bytes, &Default::default()).is_ok();
     assert!(accepted("model_file", model) >= 1);
+}
+
+/// How many entries of a target's corpus are accepted.
+fn accepted(name: &str, accepts: impl Fn(&[u8]) -> bool) -> usize {
+    corpus(target(name).expect("a target")).iter().filter(|(_, bytes)| accepts(bytes)).count()
 }
 
 fn write_seeds() {
@@ -103,6 +129,11 @@ fn write_seeds() {
         fs::create_dir_all(&folder).expect("a folder");
         let file = hex::encode(&Sha256::digest(&bytes)[..10]);
         fs::write(folder.join(file), bytes).expect("a file");
+    }
+    // ECDSA signs anew each time: one such chain is enough.
+    let issued = root("fuzz/corpus/certificate_chain/of-p256");
+    if !issued.exists() {
+        fs::write(issued, encode_chain(&FEDERATION.client_of_p256())).expect("a file");
     }
 }
 
@@ -120,13 +151,18 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let key = sordino_identity::IdentityKey::from_seed(&[9; 32]);
     let csr = sordino_identity::make_csr(&key, &"site-0001".parse().expect("a name"));
     seeds.push(("signing_request", csr.into_bytes()));
-    seeds.push((
-        "certificate_chain",
-        sordino_identity::encode_chain(&[vec![0x30, 0x03, 1, 2, 3].into(), vec![].into()]),
-    ));
+    seeds.push(("certificate_chain", encode_chain(&[vec![0x30, 0x03, 1, 2, 3].into(), vec![].into()])));
+    for chain in [FEDERATION.client(), FEDERATION.server()] {
+        let (_, leaf) = x509_parser::parse_x509_certificate(&chain[0]).expect("our own certificate");
+        seeds.push(("certificate_fields", leaf.tbs_certificate.as_ref().to_vec()));
+        seeds.push(("certificate_chain", encode_chain(&chain)));
+    }
     seeds.push(("invitation", invitation().into_bytes()));
     let header = "eyJ0eXAiOiJhdCtqd3QiLCJhbGciOiJFZERTQSJ9";
     seeds.push(("token", format!("{header}.e30.{}", "A".repeat(86)).into_bytes()));
+    seeds.push(("token", FEDERATION.token().as_bytes().to_vec()));
+    let claims = FEDERATION.token().split('.').nth(1).expect("a JWT has three parts");
+    seeds.push(("token_claims", URL_SAFE_NO_PAD.decode(claims).expect("base64url")));
     for name in ["site-0001", "spiffe://fuzz.example/client/site-0001", "https://localhost:8443", &"ab".repeat(32)] {
         seeds.push(("names", name.as_bytes().to_vec()));
     }
@@ -183,17 +219,12 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn invitation() -> String {
-    use sordino_identity::{Authority, IdentityKey, Invitation, JoinSecret, SerialNumber, Validity};
-    let mut rng = ChaCha20Rng::seed_from_u64(5);
-    let federation = "fuzz.example".parse().expect("a name");
-    let (now, month) = (std::time::Duration::from_secs(1_800_000_000), std::time::Duration::from_hours(720));
-    let validity = Validity::starting(now, month).expect("in range");
-    let key = rcgen::KeyPair::generate().expect("randomness");
-    let root = Authority::root(&federation, key, validity, SerialNumber::random(&mut rng)).expect("a root");
+    use sordino_identity::{IdentityKey, Invitation, JoinSecret};
+    let (root, federation) = (FEDERATION.root.certificate().clone(), FEDERATION.participant.federation.clone());
     let url = "https://localhost:8443".parse().expect("an origin");
     let registrar = IdentityKey::from_seed(&[6; 32]).verifying_key();
-    let secret = JoinSecret::generate(&mut rng);
-    let invitation = Invitation::new(url, federation, root.certificate().clone(), registrar, secret).expect("valid");
+    let secret = JoinSecret::generate(&mut ChaCha20Rng::seed_from_u64(5));
+    let invitation = Invitation::new(url, federation, root, registrar, secret).expect("valid");
     invitation.to_text().to_string()
 }
 

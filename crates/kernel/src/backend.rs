@@ -21,6 +21,7 @@ use crate::keystream::neon;
 use crate::keystream::x86;
 use crate::keystream::{Counter, Keystream, Line, Sign, portable, schedule::Schedule};
 use crate::lane::{Bits, Lane};
+#[cfg(target_arch = "x86_64")]
 use crate::packed;
 
 /// Sets of instructions that the kernels are written for.
@@ -118,6 +119,7 @@ impl Backend {
 
     /// Adds packed values to lanes, as many blocks of eight as vectors reach; returns their number.
     #[inline]
+    #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "only x86-64 has vectors for this"))]
     pub(crate) fn unpack_add<L: Lane>(self, packed: &[u8], bits: Bits, lanes: &mut [L]) -> usize {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
@@ -136,6 +138,7 @@ impl Backend {
 
     /// Packs lanes, as many blocks of eight as vectors reach; returns their number. Bytes behind them may be overwritten.
     #[inline]
+    #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "only x86-64 has vectors for this"))]
     pub(crate) fn pack<L: Lane>(self, lanes: &[L], bits: Bits, packed: &mut [u8]) -> usize {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
@@ -216,6 +219,7 @@ fn lines<L: Lane>(lanes: &mut [L]) -> &mut [Line] {
 }
 
 /// As [`lines`], to be read.
+#[cfg(target_arch = "x86_64")]
 fn lines_of<L: Lane>(lanes: &[L]) -> &[Line] {
     // SAFETY: point 3 of the argument; the length in bytes is that of the lanes.
     let bytes = unsafe { std::slice::from_raw_parts(lanes.as_ptr().cast::<u8>(), size_of_val(lanes)) };

@@ -34,9 +34,20 @@ pub(crate) struct Graph {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Licenses {
     pub(crate) allow: Vec<String>,
+    #[serde(default)]
+    pub(crate) exceptions: Vec<Exception>,
     /// How loudly cargo-deny speaks of allowed licences that nobody has; nothing here depends on it.
     #[serde(default, rename = "unused-allowed-license")]
     _unused_allowed_license: Option<String>,
+}
+
+/// More licences for one crate.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Exception {
+    #[serde(rename = "crate")]
+    pub(crate) spec: Spec,
+    pub(crate) allow: Vec<String>,
 }
 
 /// Which crates may not be there, or not twice.

@@ -48,7 +48,7 @@ fn using(other: &Fake) -> [Fake; 3] {
 
 #[test]
 fn a_licence_that_is_not_allowed_or_missing() {
-    let check = |packages: &[Fake]| found(packages, |graph, out| check_licenses(graph, &rules(), out));
+    let check = |packages: &[Fake]| found(packages, |graph, out| check_licenses(graph, &rules(), Part::Product, out));
     for fine in ["MIT", "MIT/Apache-2.0", "Unlicense OR MIT", "(MIT OR GPL-3.0) AND Unicode-3.0", "BSL-1.0"] {
         assert_eq!(check(&using(&Fake::other("x").license(Some(fine)))), Vec::<String>::new(), "{fine}");
     }
@@ -57,6 +57,23 @@ fn a_licence_that_is_not_allowed_or_missing() {
         assert_one(&check(&using(&bad_crate)), &["x 1.0.0", bad, "sordino 1.0.0 -> middle 1.0.0 -> x 1.0.0"]);
     }
     assert_one(&check(&using(&Fake::other("x").license(None))), &["x 1.0.0", "no licence"]);
+}
+
+/// The committed exception, for the crate that it names, in the fuzzer only.
+#[test]
+fn an_exception_holds_for_one_crate_of_the_fuzzer() {
+    let check = |fake: Fake, part| found(&using(&fake), |graph, out| check_licenses(graph, &rules(), part, out));
+    let license = Some("(MIT OR Apache-2.0) AND NCSA");
+    let libfuzzer = || Fake::other("libfuzzer-sys").license(license);
+    assert_eq!(check(libfuzzer(), Part::Fuzzer), Vec::<String>::new());
+    assert_one(&check(libfuzzer(), Part::Product), &["libfuzzer-sys", "NCSA", "middle"]);
+    let other = check(Fake::other("x").license(license), Part::Fuzzer);
+    assert!(other.iter().any(|line| line.contains("x 1.0.0") && line.contains("NCSA")), "{other:?}");
+    let worse = check(libfuzzer().license(Some("MIT AND NCSA AND GPL-3.0-only")), Part::Fuzzer);
+    assert_one(&worse, &["libfuzzer-sys", "GPL-3.0-only"]);
+    // An exception that nothing needs any more is in the way of the next reader.
+    assert_one(&check(libfuzzer().license(Some("MIT")), Part::Fuzzer), &["libfuzzer-sys", "remove"]);
+    assert_one(&check(Fake::other("x"), Part::Fuzzer), &["libfuzzer-sys", "remove"]);
 }
 
 #[test]
@@ -122,12 +139,13 @@ fn a_skipped_version_is_no_duplicate_until_ours_use_it() {
     let middle = Fake::other("middle").uses(&old);
     let ours = || Fake::ours("sordino").uses(&new).uses(&middle);
     let check = |packages: &[Fake]| found(packages, |graph, out| check_duplicates(graph, &rules(), out));
+    let stale = |packages: &[Fake]| found(packages, |graph, out| check_stale_skips(graph, &rules(), out));
 
+    assert_eq!(stale(&[ours(), middle.clone(), old.clone(), new.clone()]), Vec::<String>::new());
     assert_eq!(check(&[ours(), middle.clone(), old.clone(), new.clone()]), Vec::<String>::new());
     let direct = check(&[ours().uses(&old), middle.clone(), old, new.clone()]);
     assert_one(&direct, &["sordino", "rand_core 0.9.5"]);
-    let stale = check(&[Fake::ours("sordino").uses(&new), new]);
-    assert_one(&stale, &["rand_core", "remove"]);
+    assert_one(&stale(&[Fake::ours("sordino").uses(&new), new]), &["rand_core", "remove"]);
 }
 
 #[test]
@@ -150,11 +168,14 @@ fn a_crate_from_elsewhere() {
         "https://github.com/rust-lang/crates.io-index",
     ] {
         let x = Fake::other("x").source(source);
-        let found = found(&using(&x), |graph, out| check_sources(graph, &rules(), out));
+        let found = found(&using(&x), |graph, out| check_sources(graph, &rules(), Path::new("/w"), out));
         assert_one(&found, &["x 1.0.0", source]);
     }
-    let found = found(&using(&Fake::other("x")), |graph, out| check_sources(graph, &rules(), out));
-    assert_eq!(found, Vec::<String>::new());
+    let check =
+        |root| found(&using(&Fake::other("x")), |graph, out| check_sources(graph, &rules(), Path::new(root), out));
+    assert_eq!(check("/w"), Vec::<String>::new());
+    // Ours by no more than a path that leads elsewhere.
+    assert_one(&check("/elsewhere"), &["sordino 1.0.0", "outside"]);
 }
 
 fn database(withdrawn: Option<&str>) -> Database {
@@ -197,7 +218,10 @@ fn an_ignored_advisory_needs_a_reason_and_a_use() {
     let ignoring = || rules_with("", "{ id = 'RUSTSEC-2026-9999', reason = 'not reachable' }");
     let check = |version: &str| {
         let packages = using(&Fake::other("x").version(version));
-        found(&packages, |graph, out| check_advisories(graph, &ignoring(), &database(None), out))
+        found(&packages, |graph, out| {
+            check_advisories(graph, &ignoring(), &database(None), out);
+            check_stale_ignores(graph, &ignoring(), &database(None), out);
+        })
     };
     assert_eq!(check("1.0.0"), Vec::<String>::new());
     assert_one(&check("2.0.0"), &["RUSTSEC-2026-9999", "remove", "not reachable"]);

@@ -32,15 +32,20 @@ pub(super) struct Test {
 }
 
 impl Test {
+    /// That of its crate; the product's own is named by what it is.
+    pub(super) fn folder(&self) -> &'static str {
+        if self.package == "sordino" { "cli" } else { self.package.strip_prefix("sordino-").unwrap_or(self.package) }
+    }
+
     /// Its program and name.
     pub(super) fn shown(&self) -> String {
-        let folder = self.package.strip_prefix("sordino-").unwrap_or(self.package);
+        let folder = self.folder();
         let program = self.target.get(1).map(|name| Path::new(name).display().to_string());
         format!("{folder}::{}::{}", program.as_deref().unwrap_or("lib"), self.name)
     }
 }
 
-const fn in_program(package: &'static str, target: &'static [&'static str], name: &'static str) -> Test {
+pub(super) const fn in_program(package: &'static str, target: &'static [&'static str], name: &'static str) -> Test {
     Test { package, target, name }
 }
 
@@ -55,7 +60,7 @@ const fn protocol(name: &'static str) -> Test {
 }
 
 /// Inside of the crate.
-const fn unit(name: &'static str) -> Test {
+pub(super) const fn unit(name: &'static str) -> Test {
     in_program("sordino-secagg", &["--lib"], name)
 }
 
@@ -64,12 +69,17 @@ const fn script(name: &'static str) -> Test {
     in_program("sordino-sim", &["--test", "hostile"], name)
 }
 
-const fn secagg(find: &'static str, replace: &'static str) -> Edit {
+pub(super) const fn secagg(find: &'static str, replace: &'static str) -> Edit {
     Edit { of: "secagg", find, replace }
 }
 
-/// All of them, in the order of the protocol.
-pub(super) const MUTANTS: &[Mutant] = &[
+/// All of them.
+pub(super) fn all() -> impl Iterator<Item = &'static Mutant> {
+    MUTANTS.iter().chain(super::around::MUTANTS)
+}
+
+/// Those of the protocol, in its order.
+const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the context leaves the attempt's nonce out",
         edits: &[secagg(".raw(&self.nonce)", "")],

@@ -5,21 +5,29 @@ use crate::failure::BenchError;
 use ed25519_dalek::VerifyingKey;
 use getrandom::{SysRng, rand_core::UnwrapErr};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
-use rustls_pki_types::CertificateDer;
 use sordino_coordinator::clock::{Clock as _, SystemClock};
 use sordino_identity::{
-    Authority, FederationId, IdentityKey, Principal, Role, SerialNumber, TrustAnchors, Validity, make_csr,
+    Authority, FederationId, IdentityKey, Principal, Role, SerialNumber, TrustAnchors, Validity, VerifiedChains,
+    encode_chain, make_csr,
 };
-use sordino_secagg::{ParticipantId, Signer, participant::Trust};
+use sordino_secagg::{NEIGHBOURS_MAX, ParticipantId, Signer, participant::Trust};
 use std::{cell::Cell, error::Error, time::Duration};
 
 /// A federation that lasts as long as the measurement.
 pub(crate) struct Certificates {
-    anchors: TrustAnchors,
+    /// A memory of everybody that was met.
+    known: VerifiedChains,
     registrar: IdentityKey,
     registrar_key: VerifyingKey,
     now: Duration,
     pub(crate) sites: Vec<Site>,
+}
+
+/// Whether participants have met their neighbours in an earlier round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Neighbours {
+    New,
+    Known,
 }
 
 /// One participant of it.
@@ -39,9 +47,19 @@ impl Certificates {
         make(sites).map_err(BenchError::Certificates)
     }
 
-    /// The same checks, with what they take.
-    pub(crate) fn timed(&self) -> TimedTrust<'_> {
-        TimedTrust { checks: self, spent: Cell::new(Cost::ZERO) }
+    /// The checks of a participant that has met nobody before, or everybody that was [met](Self::meet).
+    pub(crate) fn timed(&self, neighbours: Neighbours) -> TimedTrust<'_> {
+        let own = match neighbours {
+            Neighbours::New => Some(VerifiedChains::new(self.known.anchors().clone(), NEIGHBOURS_MAX)),
+            Neighbours::Known => None,
+        };
+        TimedTrust { federation: self, own, spent: Cell::new(Cost::ZERO) }
+    }
+
+    /// Checks the first of the sites once, as an earlier round would have done.
+    pub(crate) fn meet(&self, sites: &[Site]) -> Result<(), BenchError> {
+        let met = sites.iter().try_for_each(|site| self.known.verify_client(&site.certificates, self.now).map(drop));
+        met.map_err(|error| BenchError::Certificates(error.into()))
     }
 
     pub(crate) fn registrar_signature(&self, statement: &[u8]) -> [u8; 64] {
@@ -63,18 +81,15 @@ fn make(sites: u32) -> Result<Certificates, Box<dyn Error + Send + Sync>> {
         let key = IdentityKey::generate(&mut rng);
         let csr = make_csr(&key, &principal.id);
         let issued = intermediate.issue_client(&csr, &principal, validity, SerialNumber::random(&mut rng))?;
-        let mut certificates = Vec::new();
-        for certificate in issued.chain() {
-            certificates.extend(u32::try_from(certificate.len())?.to_le_bytes());
-            certificates.extend_from_slice(&certificate);
-        }
+        let certificates = encode_chain(&issued.chain());
         Ok(Site { id: ParticipantId::new(&name)?, key: SiteKey(key), certificates })
     };
     let sites = (0..sites).map(site).collect::<Result<Vec<_>, _>>()?;
     let anchors = TrustAnchors::from_der(federation, [root.certificate().clone()])?;
+    let known = VerifiedChains::new(anchors, NEIGHBOURS_MAX);
     let registrar = IdentityKey::generate(&mut UnwrapErr(SysRng));
     let registrar_key = registrar.verifying_key();
-    Ok(Certificates { anchors, registrar, registrar_key, now, sites })
+    Ok(Certificates { known, registrar, registrar_key, now, sites })
 }
 
 impl SiteKey {
@@ -89,32 +104,11 @@ impl Signer for SiteKey {
     }
 }
 
-/// The checks of a participant's client.
-impl Trust for Certificates {
-    fn participant(&self, id: &ParticipantId, mut certificates: &[u8]) -> Result<VerifyingKey, String> {
-        let mut chain = Vec::new();
-        while let Some((len, rest)) = certificates.split_first_chunk::<4>() {
-            let len = u32::from_le_bytes(*len) as usize;
-            let (certificate, rest) = rest.split_at_checked(len).ok_or("the chain is cut off")?;
-            chain.push(CertificateDer::from(certificate));
-            certificates = rest;
-        }
-        let verified = self.anchors.verify_client(&chain, self.now).map_err(|error| error.to_string())?;
-        let principal = verified.principal();
-        if principal.role != Role::Client || principal.id.as_str() != id.as_str() {
-            return Err(format!("the certificate is that of {principal}"));
-        }
-        verified.verifying_key().copied().ok_or_else(|| "the certificate's key is not Ed25519".into())
-    }
-
-    fn registrar(&self) -> &VerifyingKey {
-        &self.registrar_key
-    }
-}
-
-/// One participant's checks.
+/// One participant's checks, with what they take: those of its client, with what it has in memory.
 pub(crate) struct TimedTrust<'a> {
-    checks: &'a Certificates,
+    federation: &'a Certificates,
+    /// Of a participant that meets its neighbours for the first time.
+    own: Option<VerifiedChains>,
     spent: Cell<Cost>,
 }
 
@@ -123,11 +117,21 @@ impl TimedTrust<'_> {
     pub(crate) fn spent(&self) -> Cost {
         self.spent.get()
     }
+
+    fn check(&self, id: &ParticipantId, certificates: &[u8]) -> Result<VerifyingKey, String> {
+        let chains = self.own.as_ref().unwrap_or(&self.federation.known);
+        let verified = chains.verify_client(certificates, self.federation.now).map_err(|error| error.to_string())?;
+        let principal = verified.principal();
+        if principal.role != Role::Client || principal.id.as_str() != id.as_str() {
+            return Err(format!("the certificate is that of {principal}"));
+        }
+        verified.verifying_key().copied().ok_or_else(|| "the certificate's key is not Ed25519".into())
+    }
 }
 
 impl Trust for TimedTrust<'_> {
     fn participant(&self, id: &ParticipantId, certificates: &[u8]) -> Result<VerifyingKey, String> {
-        let (key, cost) = Cost::of(|| self.checks.participant(id, certificates));
+        let (key, cost) = Cost::of(|| self.check(id, certificates));
         let mut spent = self.spent.get();
         spent += cost;
         self.spent.set(spent);
@@ -135,7 +139,7 @@ impl Trust for TimedTrust<'_> {
     }
 
     fn registrar(&self) -> &VerifyingKey {
-        self.checks.registrar()
+        &self.federation.registrar_key
     }
 }
 

@@ -1,7 +1,7 @@
 //! One measured attempt: a whole cohort in this process, through every step, its sum compared with the plain one.
 
 use super::{
-    certificates::{Certificates, Site, SiteKey},
+    certificates::{Certificates, Neighbours, Site, SiteKey},
     machine::Cost,
     scenario::Scenario,
     shelf::Shelf,
@@ -31,10 +31,12 @@ pub(crate) struct How<'a> {
     pub(crate) threads: usize,
     /// Empty folder for the states that wait and the inputs that arrive; without it, they stay in memory.
     pub(crate) folder: Option<&'a Path>,
+    /// Whether neighbours' certificates were checked in an earlier round.
+    pub(crate) neighbours: Neighbours,
 }
 
-/// Participants one after the other, everything in memory.
-pub(crate) const PLAIN: How<'static> = How { threads: 1, folder: None };
+/// Participants one after the other, everything in memory, nobody known from before.
+pub(crate) const PLAIN: How<'static> = How { threads: 1, folder: None, neighbours: Neighbours::New };
 
 /// What one step came to.
 #[derive(Debug)]
@@ -138,11 +140,15 @@ pub(crate) fn run(scenario: &Scenario, federation: &Certificates, how: How<'_>) 
     let context = scenario.context()?;
     let sites = &federation.sites[..scenario.participants as usize];
     let topology = Topology::derive(scenario.participants, &scenario.faults)?;
+    if how.neighbours == Neighbours::Known {
+        federation.meet(sites)?;
+    }
     let mut run = Run {
         scenario,
         federation,
         sites,
         threads: how.threads.max(1),
+        neighbours: how.neighbours,
         shelf: Shelf::new(scenario.participants, how.folder, &context)?,
         uploads: Uploads::new(how.folder)?,
         sum: None,
@@ -200,6 +206,7 @@ struct Run<'a> {
     federation: &'a Certificates,
     sites: &'a [Site],
     threads: usize,
+    neighbours: Neighbours,
     shelf: Shelf,
     uploads: Uploads,
     sum: Option<RunningSum>,
@@ -277,7 +284,7 @@ impl Run<'_> {
     /// A participant's part of a step. What it is told to add is made up outside of what is measured.
     fn answer(&self, Work { number, state, opening }: Work) -> Result<Answer, BenchError> {
         let Site { id, key, certificates } = &self.sites[number as usize];
-        let trust = self.federation.timed();
+        let trust = self.federation.timed(self.neighbours);
         let done = match state {
             None => {
                 let values: Vec<i64> = self.scenario.input(&self.context, number).collect();
@@ -418,8 +425,9 @@ mod tests {
     fn cohorts_run_in_memory_by_threads_and_through_files() {
         let federation = Certificates::issue(22).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let by_file = How { threads: 1, folder: Some(folder.path()) };
-        for how in [PLAIN, How { threads: 3, folder: None }, by_file] {
+        let by_file = How { folder: Some(folder.path()), ..PLAIN };
+        let known = How { neighbours: Neighbours::Known, ..PLAIN };
+        for how in [PLAIN, How { threads: 3, ..PLAIN }, by_file, known] {
             let outcome = run(&SCENARIO, &federation, how).unwrap();
             assert_eq!((outcome.topology.k, outcome.vector_len), (21, 51));
             assert_eq!(outcome.keystream_bytes(), 22 * outcome.lane_bytes());

@@ -5,7 +5,7 @@
 
 use super::{
     certificates::Certificates,
-    cohort::{self, How},
+    cohort::{self, How, PLAIN},
     scenario::{Fraction, Scenario, default_faults},
 };
 use crate::{
@@ -106,7 +106,7 @@ impl Memory {
         // limit; the time for their masks would only grow.
         let faults = Faults { max_dropout_fraction: dropouts.0, ..default_faults() };
         let scenario = Scenario { participants, faults, model_len, dropouts: dropouts.of(participants) };
-        let outcome = cohort::run(&scenario, &certificates, How { threads: 1, folder: Some(folder.path()) })?;
+        let outcome = cohort::run(&scenario, &certificates, How { folder: Some(folder.path()), ..PLAIN })?;
         let peak_bytes = peak_bytes()?;
         let k = outcome.topology.k;
         let model_bytes = (model_len * size_of::<f32>()) as u64;

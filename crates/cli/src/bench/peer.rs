@@ -140,6 +140,7 @@ fn compare(theirs: &Figures, ours: &Compared) -> Vec<Comparison> {
     let masking = ours.masking.best(Step::MaskedInput).cpu_millis();
     let share_keys = ours.share_keys.best(Step::ShareKeys).cpu_millis();
     let certificates = ours.share_keys.certificates.cpu_millis();
+    let again = ours.share_keys_again.best(Step::ShareKeys).cpu_millis();
     let Masking { neighbours: k, dim, stage_seconds, seconds, .. } = theirs.masking;
     let shared = theirs.share_keys.seconds * 1e3;
     let of_keys = format!("share-keys, k = {}", theirs.share_keys.neighbours);
@@ -149,6 +150,7 @@ fn compare(theirs: &Figures, ours: &Compared) -> Vec<Comparison> {
         // What both do is compared; what only we do is told below.
         Comparison::new(of_keys, MS, shared, share_keys - certificates, Some(80.0)),
         Comparison::new("  and certificates checked: it has none".into(), MS, shared, share_keys, None),
+        Comparison::new("  and certificates that were seen before".into(), MS, shared, again, None),
     ];
     for their in &theirs.unmask {
         let Unmask { participants, neighbours, dim, dropouts, seconds, bytes_up, .. } = their;

@@ -2,7 +2,7 @@
 
 use super::{
     certificates::Certificates,
-    cohort::{self, How, Outcome},
+    cohort::{self, How, Outcome, PLAIN},
     fit::Line,
     machine,
     report::ms,
@@ -188,7 +188,7 @@ impl Cohort {
     fn measure(scenario: &Scenario, certificates: &Certificates, threads: usize) -> Result<Self, BenchError> {
         note(&format!("{} participants, {} values", scenario.participants, scenario.model_len));
         let begin = Instant::now();
-        let outcome = cohort::run(scenario, certificates, How { threads, folder: None })?;
+        let outcome = cohort::run(scenario, certificates, How { threads, ..PLAIN })?;
         Ok(Self::new(scenario, &outcome, begin.elapsed()))
     }
 

@@ -1,8 +1,8 @@
 //! `sordino bench secagg`: the aggregation beside this machine, and beside another implementation.
 
 use super::{
-    certificates::Certificates,
-    cohort::{self, Outcome, PLAIN},
+    certificates::{Certificates, Neighbours},
+    cohort::{self, How, Outcome, PLAIN},
     machine::{self, Machine},
     peer::{self, Peer},
     report::{Report, Row, Speed},
@@ -51,6 +51,8 @@ pub(super) struct Compared {
     pub(super) masking: Outcome,
     /// A complete graph with 100 neighbours.
     pub(super) share_keys: Outcome,
+    /// The same, among neighbours whose certificates were checked before.
+    pub(super) share_keys_again: Outcome,
     /// The large cohort with the fewest neighbours, a tenth silent, the longest vector.
     pub(super) unmask: Outcome,
     pub(super) participants: u32,
@@ -104,6 +106,7 @@ fn measure(cpu: String, sizes: &Sizes, quick: bool, python: Option<PathBuf>) -> 
             let compared = Compared {
                 masking: outcome,
                 share_keys: cohort::run(&share_keys, &certificates, PLAIN)?,
+                share_keys_again: cohort::run(&share_keys, &certificates, AMONG_KNOWN)?,
                 unmask,
                 participants: scenario.participants,
                 dropouts: scenario.dropouts,
@@ -147,6 +150,8 @@ fn sparsest(participants: u32) -> Faults {
     Faults { corrupt: 0, max_dropout_fraction: 1.0 / f64::from(participants) }
 }
 
+/// As in every round but the first.
+const AMONG_KNOWN: How<'static> = How { neighbours: Neighbours::Known, ..PLAIN };
 const SPARSE: &str = "large, fewest neighbours";
 /// A complete graph of 22 has exactly 21 neighbours each.
 const AT_K_21: (u32, Faults) = (22, Faults { corrupt: 0, max_dropout_fraction: 0.1 });
