@@ -345,7 +345,7 @@ def check_graph(graph, context):
     k, t = topology(n, corrupt, graph["max_dropout_fraction"])
     assert (k, t) == (graph["k"], graph["t"]), (n, k, t)
     assert dropouts(n, graph["max_dropout_fraction"]) == graph["dropouts"]
-    assert quantile(n - 1, corrupt, k, 2**80 * n) == graph["corrupt_neighbours"]
+    assert quantile(n - 1, corrupt, k, 2**80 * n * n) == graph["corrupt_in_two_windows"]
     assert quantile(n - 1, graph["dropouts"], k, 2**30 * n) == graph["silent_neighbours"]
     for index, expected in enumerate(graph["neighbours"]):
         assert neighbours(n, k, context, unhex(graph["roster_root"]), index) == expected

@@ -7,8 +7,9 @@
 //!
 //! # Threat model
 //! - *Coordinator*: may lie, replay, withhold, forge the graph, show different participants different things, and
-//!   collude with up to `corrupt` participants. It learns the sum over at least `min_survivors` inputs, or nothing. It
-//!   can always prevent a sum.
+//!   collude with up to `corrupt` participants. It learns the sum over at least `min_survivors` inputs, or nothing;
+//!   where the graph is sparse, as long as it keeps to one survivor list (`topology.rs` says why). It can always
+//!   prevent a sum.
 //! - *Registrar and certificate authority*: admit principals. A coordinator that controls both can invent
 //!   participants; a deployment that fears this keeps the registrar's key elsewhere.
 //! - *Participants*: may fall silent at any point, up to the policy's fraction, and send garbage at any point, which

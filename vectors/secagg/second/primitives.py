@@ -223,7 +223,7 @@ def topology(n, corrupt, fraction):
     for k in range(2, min(n - 1, NEIGHBOURS_MAX + 1), 2):
         if faulty and math.log2(n) + k // 2 * math.log2(faulty) > -80:
             continue
-        t = (k + quantile(n - 1, corrupt, k, 2**80 * n)) // 2 + 1
+        t = (k + quantile(n - 1, corrupt, k, 2**80 * n * n)) // 2 + 1
         if t + quantile(n - 1, silent, k, 2**30 * n) <= k:
             return k, t
     k = n - 1

@@ -250,6 +250,14 @@ const MUTANTS: &[Mutant] = &[
         tests: &[attacks("two_survivor_lists_in_every_split"), script("asking_for_both_shares")],
     },
     Mutant {
+        name: "the threshold bounds single neighbourhoods only",
+        edits: &[secagg("security_bits + 2.0 * f64::from(n).log2()", "security_bits + f64::from(n).log2()")],
+        tests: &[
+            unit("topology::tests::no_choice_of_dropouts_cuts_the_ring_more_often_than_promised"),
+            unit("participant::vectors::known_answers"),
+        ],
+    },
+    Mutant {
         name: "shares may be for others than the neighbours",
         edits: &[secagg("if !message.holders().eq(roster.graph.neighbours(index)) {", "if false {")],
         tests: &[protocol("shares_go_to_exactly_the_neighbours")],

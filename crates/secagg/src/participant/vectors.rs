@@ -241,10 +241,10 @@ fn graphs() -> Value {
             let topology = Topology::derive(n, &faults).expect("allowed");
             let graph = Graph::new(topology, &digest, &root);
             let (dropouts, log2_n) = (faults.dropouts(n), f64::from(n).log2());
-            let corrupt_neighbours = quantile(n - 1, corrupt, topology.k, 80.0 + log2_n);
+            let corrupt_in_two_windows = quantile(n - 1, corrupt, topology.k, 80.0 + 2.0 * log2_n);
             let silent_neighbours = quantile(n - 1, dropouts, topology.k, 30.0 + log2_n);
             if topology.k < n - 1 {
-                assert_eq!(topology.t, (topology.k + corrupt_neighbours) / 2 + 1);
+                assert_eq!(topology.t, (topology.k + corrupt_in_two_windows) / 2 + 1);
                 assert!(topology.t + silent_neighbours <= topology.k);
             }
             json!({
@@ -253,7 +253,7 @@ fn graphs() -> Value {
                 "corrupt": corrupt,
                 "max_dropout_fraction": max_dropout_fraction,
                 "dropouts": dropouts,
-                "corrupt_neighbours": corrupt_neighbours,
+                "corrupt_in_two_windows": corrupt_in_two_windows,
                 "silent_neighbours": silent_neighbours,
                 "k": topology.k,
                 "t": topology.t,
