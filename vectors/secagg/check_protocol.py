@@ -340,6 +340,13 @@ def check_attempt(vectors):
     return refusals.check(vectors, lambda index: begin(vectors, index))
 
 
+def check_complaint(known, context):
+    """A header that no attempt of the file has: of an input whose sender could not open all pairs."""
+    key = Ed25519PrivateKey.from_private_bytes(unhex(known["signing_seed"]))
+    said = (known["index"], known["dealers"], unhex(known["packed"]), known["complaints"])
+    same(messages.masked_input(context, *said, key.sign), known["masked_input"], "complaint")
+
+
 def check_graph(graph, context):
     n, corrupt = graph["n"], graph["corrupt"]
     k, t = topology(n, corrupt, graph["max_dropout_fraction"])
@@ -374,8 +381,10 @@ def main():
     assert refused >= 100, f"only {refused} changes were tried"
     forgeries.check()
     certificate_refusals.check()
+    context = context_digest(vectors["attempts"][0]["context"])
+    check_complaint(vectors["complaint"], context)
     for graph in vectors["graphs"]:
-        check_graph(graph, context_digest(vectors["attempts"][0]["context"]))
+        check_graph(graph, context)
     for case in vectors["encodings"]:
         check_encoding(case)
     print("ok")

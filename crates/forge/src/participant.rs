@@ -214,6 +214,8 @@ pub struct MaskedInput {
     pub len: u64,
     /// SHA-256 of the packed vector.
     pub digest: Hash,
+    /// Dealers whose shares are said not to open.
+    pub complaints: Vec<u32>,
 }
 
 impl MaskedInput {
@@ -223,9 +225,19 @@ impl MaskedInput {
         let (mut fields, context) = Fields::of(message, 5)?;
         let index = fields.u32()?;
         let (dealers, len, digest) = (fields.array()?, fields.u64()?, fields.array()?);
+        let complaints = fields.list(Fields::u32)?;
         fields.take(SIGNATURE)?;
         fields.end()?;
-        Some(Self { context, index, dealers, len, digest })
+        Some(Self { context, index, dealers, len, digest, complaints })
+    }
+
+    /// Reads an honest one.
+    ///
+    /// # Panics
+    /// If it is none.
+    #[must_use]
+    pub fn read(message: &[u8]) -> Self {
+        Self::parse(message).expect("the header of an input")
     }
 
     /// The same header for other bytes.
@@ -242,6 +254,8 @@ impl MaskedInput {
         message.extend(self.dealers);
         message.extend(self.len.to_le_bytes());
         message.extend(self.digest);
+        message.extend(count(self.complaints.len()));
+        self.complaints.iter().for_each(|dealer| message.extend(dealer.to_le_bytes()));
         message.extend([0; SIGNATURE]);
         resign(&mut message, key);
         message

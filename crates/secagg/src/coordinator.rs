@@ -5,7 +5,12 @@
 //! ([`Rejection`]); what ends an attempt is an [`Abort`]. The sum itself is kept beside this state machine, in a
 //! [`RunningSum`], because inputs are large and arrive in pieces.
 
+mod accept;
+mod complaints;
+mod dealt;
 mod errors;
+mod helped;
+mod openings;
 mod roster;
 mod sum;
 #[cfg(test)]
@@ -17,21 +22,20 @@ pub use roster::UnsignedRoster;
 pub use sum::{InputAdder, Payload, PayloadHasher, RunningSum, SumError};
 
 use crate::context::{Context, ContextDigest, ParticipantId};
-use crate::keys::{Encapsulation, Role, ShareCommitments};
+use crate::disputes::Dispute;
+use crate::keys::Role;
 use crate::merkle::{Hash, Tree};
-use crate::message::{
-    AdvertiseKeys, AnnouncedNeighbour, ConsistencySignature, DeliveredShares, MaskedInput, RevealedShare,
-    RosterAnnouncement, ShareKeys, SignatureList, Step, SurvivorList, SurvivorSet, Unmasking, advertisement_digest,
-    dealers_digest, roster_leaf, survivors_statement, verify, verify_message,
-};
+use crate::message::{RevealedShare, ShareKeys, Step, SurvivorSet, advertisement_digest, roster_leaf};
 use crate::topology::{Graph, Topology};
+use accept::CheckedInput;
+use complaints::Complaints;
+use dealt::Dealt;
 use ed25519_dalek::VerifyingKey;
+use helped::{Helped, keep_helped};
 use roster::{Member, Roster};
-use sha2::{Digest as _, Sha256};
 use sordino_codec::packed_len;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use unmask::Openable;
 
 /// Milliseconds on the caller's clock.
 pub type Millis = u64;
@@ -82,36 +86,6 @@ pub enum Outgoing {
     Excluded,
 }
 
-/// What is left of a `ShareKeys` message once nobody can fetch sealed shares any more: what opened secrets and shares
-/// are checked against.
-struct Dealt {
-    self_seed_commitment: Hash,
-    /// Ascending by holder.
-    to: Vec<DealtTo>,
-}
-
-struct DealtTo {
-    holder: u32,
-    commitments: ShareCommitments,
-    mask_encapsulation: Option<Box<Encapsulation>>,
-}
-
-impl Dealt {
-    fn of(shared: &ShareKeys) -> Self {
-        let to = shared.sealed().map(|sealed| DealtTo {
-            holder: sealed.holder,
-            commitments: sealed.commitments,
-            mask_encapsulation: sealed.mask_encapsulation.map(|encapsulation| Box::new(*encapsulation)),
-        });
-        Self { self_seed_commitment: shared.self_seed_commitment, to: to.collect() }
-    }
-
-    fn to(&self, holder: u32) -> Option<&DealtTo> {
-        let at = self.to.binary_search_by_key(&holder, |dealt| dealt.holder).ok()?;
-        self.to.get(at)
-    }
-}
-
 enum State {
     AdvertiseKeys {
         advertised: BTreeMap<ParticipantId, Vec<u8>>,
@@ -127,16 +101,19 @@ enum State {
         signed: Signed,
         shared: BTreeMap<u32, ShareKeys>,
         inputs: BTreeMap<u32, Vec<u8>>,
+        complaints: Complaints,
+        helped: Helped,
     },
     ConsistencyCheck {
         sharing: Sharing,
         signatures: BTreeMap<u32, [u8; 64]>,
+        helped: Helped,
     },
     Unmasking {
         sharing: Sharing,
         signatures: BTreeMap<u32, [u8; 64]>,
         revealed: BTreeMap<u32, Revealed>,
-        open: Openable,
+        helped: Helped,
     },
     Opening {
         sharing: Sharing,
@@ -156,12 +133,24 @@ struct Sharing {
     signed: Signed,
     dealt: BTreeMap<u32, Dealt>,
     survivors: SurvivorSet,
+    complaints: Complaints,
 }
 
 impl Sharing {
     /// Which secret of a dealer is opened.
     fn role(&self, dealer: u32) -> Role {
         if self.survivors.contains(dealer) { Role::SelfSeed } else { Role::Root }
+    }
+
+    /// A step begins in which every holder can help.
+    fn nobody_answered(&self) -> Helped {
+        Helped::new(&self.signed.roster, self.dealt.keys().copied())
+    }
+
+    /// The dealers whose shares this holder said to be good, ascending: those of whom it has to reveal one.
+    fn opened_by(&self, holder: u32) -> impl Iterator<Item = u32> {
+        let dealers = self.signed.roster.graph.neighbours(holder).into_iter();
+        dealers.filter(move |dealer| self.dealt.contains_key(dealer) && !self.complaints.stands(holder, *dealer))
     }
 }
 
@@ -226,16 +215,16 @@ impl Coordinator {
     ) -> Result<Receipt, Rejection> {
         let receipt = match (step, &mut self.state) {
             (Step::AdvertiseKeys, State::AdvertiseKeys { advertised }) => {
-                advertise_keys(&self.setup, &self.digest, advertised, from, bytes)
+                accept::advertise_keys(&self.setup, &self.digest, advertised, from, bytes)
             }
             (Step::ShareKeys, State::ShareKeys { signed, shared }) => {
-                share_keys(&self.digest, &signed.roster, shared, self.setup.context.pq, from, bytes)
+                accept::share_keys(&self.digest, &signed.roster, shared, self.setup.context.pq, from, bytes)
             }
-            (Step::ConsistencyCheck, State::ConsistencyCheck { sharing, signatures }) => {
-                sign_survivors(&self.digest, sharing, signatures, from, bytes)
+            (Step::ConsistencyCheck, State::ConsistencyCheck { sharing, signatures, helped }) => {
+                accept::sign_survivors(&self.digest, sharing, (signatures, helped), from, bytes)
             }
-            (Step::Unmasking, State::Unmasking { sharing, signatures, revealed, open }) => {
-                reveal(&self.digest, sharing, signatures, (revealed, open), from, bytes)
+            (Step::Unmasking, State::Unmasking { sharing, signatures, revealed, helped }) => {
+                accept::reveal(&self.digest, sharing, signatures, (revealed, helped), from, bytes)
             }
             _ => Err(self.wrong_step(step)),
         }?;
@@ -262,7 +251,7 @@ impl Coordinator {
     /// [`Rejection`]: another step is open, the participant is out, or its input was accepted already.
     pub fn expects_input(&self, from: &ParticipantId) -> Result<(), Rejection> {
         let step = Step::MaskedInput;
-        let State::MaskedInput { signed, shared, inputs } = &self.state else { return Err(self.wrong_step(step)) };
+        let State::MaskedInput { signed, shared, inputs, .. } = &self.state else { return Err(self.wrong_step(step)) };
         match signed.roster.index_of(from).filter(|index| shared.contains_key(index)) {
             None => Err(Rejection::NotInStep { id: from.clone(), step }),
             Some(index) if inputs.contains_key(&index) => Err(Rejection::AlreadySubmitted { step }),
@@ -275,7 +264,7 @@ impl Coordinator {
     /// # Errors
     /// [`Rejection`]: the input does not count, whatever its bytes are.
     pub fn check_input(&self, from: &ParticipantId, header: &[u8]) -> Result<Receipt, Rejection> {
-        self.checked_input(from, header).map(|(_, receipt, _)| receipt)
+        self.checked_input(from, header).map(|checked| checked.receipt)
     }
 
     /// Takes an input whose bytes were hashed. The caller has added, or now adds, exactly these bytes to the sum.
@@ -289,42 +278,30 @@ impl Coordinator {
         payload: &Payload,
         now: Millis,
     ) -> Result<Receipt, Rejection> {
-        let (index, receipt, decoded) = self.checked_input(from, header)?;
+        let CheckedInput { index, receipt, decoded, opened } = self.checked_input(from, header)?;
         if payload.len() != decoded.len || *payload.digest() != decoded.digest {
             return Err(Rejection::InputDigest { announced: decoded.len });
         }
         if !payload.is_packed(&self.setup.context) {
             return Err(Rejection::InputPadding);
         }
-        if let State::MaskedInput { inputs, .. } = &mut self.state {
+        if receipt == Receipt::Duplicate {
+            return Ok(receipt);
+        }
+        if let State::MaskedInput { inputs, complaints, helped, .. } = &mut self.state {
             inputs.insert(index, header.to_vec());
+            complaints.note(index, decoded.complaints);
+            helped.note(opened);
         }
-        if receipt == Receipt::Accepted {
-            self.note_quorum(now);
-        }
+        self.note_quorum(now);
         Ok(receipt)
     }
 
-    fn checked_input(&self, from: &ParticipantId, header: &[u8]) -> Result<(u32, Receipt, MaskedInput), Rejection> {
-        let step = Step::MaskedInput;
-        let State::MaskedInput { signed, shared, inputs } = &self.state else { return Err(self.wrong_step(step)) };
-        let index = signed.roster.index_of(from).filter(|index| shared.contains_key(index));
-        let index = index.ok_or_else(|| Rejection::NotInStep { id: from.clone(), step })?;
-        let decoded = MaskedInput::decode(header)?;
-        check_sender(&self.digest, &decoded.context, index, decoded.index)?;
-        let receipt = receipt(inputs.get(&index).map(Vec::as_slice), header, step)?;
-        let expected = self.input_len();
-        if decoded.len != expected {
-            return Err(Rejection::InputLength { announced: decoded.len, expected });
-        }
-        if !verify_message(&signed.roster.member(index).key, header) {
-            return Err(Rejection::BadSignature);
-        }
-        let dealers = signed.roster.graph.neighbours(index).into_iter().filter(|dealer| shared.contains_key(dealer));
-        if decoded.dealers != dealers_digest(&self.digest, &dealers.collect::<Vec<_>>()) {
-            return Err(Rejection::WrongDealers);
-        }
-        Ok((index, receipt, decoded))
+    fn checked_input(&self, from: &ParticipantId, header: &[u8]) -> Result<CheckedInput, Rejection> {
+        let State::MaskedInput { signed, shared, inputs, .. } = &self.state else {
+            return Err(self.wrong_step(Step::MaskedInput));
+        };
+        accept::input(&self.digest, (&signed.roster, shared, inputs), self.input_len(), from, header)
     }
 
     /// Bytes of an input: the vector at b bits per value.
@@ -402,18 +379,10 @@ impl Coordinator {
         let enough = self.answered() >= self.setup.quorum as usize;
         let reached = match &self.state {
             // Once every secret can be opened, more shares change nothing.
-            State::Unmasking { open, .. } => open.is_complete(),
+            State::Unmasking { helped, .. } => helped.is_complete(),
             // Whom too few neighbours would help to open costs the attempt: it is worth waiting for the rest.
-            State::MaskedInput { signed, shared, inputs } => {
-                enough
-                    && every_dealer_is_helped(&signed.roster, shared.keys(), |holder| inputs.contains_key(&holder))
-                        .is_ok()
-            }
-            State::ConsistencyCheck { sharing, signatures } => {
-                let roster = &sharing.signed.roster;
-                enough
-                    && every_dealer_is_helped(roster, sharing.dealt.keys(), |holder| signatures.contains_key(&holder))
-                        .is_ok()
+            State::MaskedInput { helped, .. } | State::ConsistencyCheck { helped, .. } => {
+                enough && helped.is_complete()
             }
             _ => enough,
         };
@@ -428,35 +397,37 @@ impl Coordinator {
     /// # Errors
     /// [`Abort`]: the attempt is over.
     pub fn close(mut self, now: Millis) -> Result<Self, Abort> {
+        let max_corrupt = self.setup.context.faults.corrupt;
         self.state = match self.state {
             State::AdvertiseKeys { advertised } => close_advertise_keys(&self.setup, &self.digest, advertised)?,
             State::ShareKeys { signed, mut shared } => {
                 enough(Step::ShareKeys, shared.len(), self.setup.context.min_survivors)?;
-                keep_helped(&signed.roster, &mut shared);
+                keep_helped(&signed.roster.graph, &mut shared);
                 enough(Step::ShareKeys, shared.len(), self.setup.context.min_survivors)?;
-                State::MaskedInput { signed, shared, inputs: BTreeMap::new() }
+                let helped = Helped::new(&signed.roster, shared.keys().copied());
+                let (inputs, complaints) = (BTreeMap::new(), Complaints::default());
+                State::MaskedInput { signed, shared, inputs, complaints, helped }
             }
-            State::MaskedInput { signed, shared, inputs } => {
+            State::MaskedInput { signed, shared, inputs, complaints, helped } => {
                 enough(Step::MaskedInput, inputs.len(), self.setup.context.min_survivors)?;
-                every_dealer_is_helped(&signed.roster, shared.keys(), |holder| inputs.contains_key(&holder))?;
+                helped.check(&signed.roster, max_corrupt, &complaints, |holder| inputs.contains_key(&holder))?;
                 let survivors = SurvivorSet::new(signed.roster.len(), inputs.into_keys());
                 let dealt = shared.into_iter().map(|(dealer, shared)| (dealer, Dealt::of(&shared))).collect();
-                let sharing = Sharing { signed, dealt, survivors };
-                State::ConsistencyCheck { sharing, signatures: BTreeMap::new() }
+                let sharing = Sharing { signed, dealt, survivors, complaints };
+                let helped = sharing.nobody_answered();
+                State::ConsistencyCheck { sharing, signatures: BTreeMap::new(), helped }
             }
-            State::ConsistencyCheck { sharing, signatures } => {
-                enough(Step::ConsistencyCheck, signatures.len(), sharing.signed.roster.graph.topology().t)?;
-                every_dealer_is_helped(&sharing.signed.roster, sharing.dealt.keys(), |holder| {
-                    signatures.contains_key(&holder)
-                })?;
-                let open = Openable::new(&sharing);
-                State::Unmasking { sharing, signatures, revealed: BTreeMap::new(), open }
+            State::ConsistencyCheck { sharing, signatures, helped } => {
+                let roster = &sharing.signed.roster;
+                enough(Step::ConsistencyCheck, signatures.len(), roster.graph.topology().t)?;
+                helped.check(roster, max_corrupt, &sharing.complaints, |holder| signatures.contains_key(&holder))?;
+                let helped = sharing.nobody_answered();
+                State::Unmasking { sharing, signatures, revealed: BTreeMap::new(), helped }
             }
-            State::Unmasking { sharing, signatures, revealed, open } => {
-                match unmask::missing(&self.setup.context, &sharing, &revealed, &open) {
-                    Some(abort) => return Err(abort),
-                    None => State::Opening { sharing, signatures, revealed },
-                }
+            State::Unmasking { sharing, signatures, revealed, helped } => {
+                let (roster, complaints) = (&sharing.signed.roster, &sharing.complaints);
+                helped.check(roster, max_corrupt, complaints, |holder| revealed.contains_key(&holder))?;
+                State::Opening { sharing, signatures, revealed }
             }
             between @ (State::RosterSignature { .. } | State::Opening { .. }) => between,
         };
@@ -533,97 +504,6 @@ impl Coordinator {
         }
     }
 
-    /// The message that opens the current step for a participant that has a part in it.
-    fn opening(&self, to: &ParticipantId) -> Option<Vec<u8>> {
-        if !self.is_member(to) {
-            return None;
-        }
-        let context = self.digest;
-        match &self.state {
-            State::AdvertiseKeys { .. } | State::RosterSignature { .. } | State::Opening { .. } => None,
-            State::ShareKeys { signed: Signed { roster, registrar_signature }, .. } => {
-                let index = roster.index_of(to)?;
-                let announced = |other: u32| {
-                    let advertisement = roster.member(other).advertisement.clone();
-                    Some(AnnouncedNeighbour { index: other, advertisement, path: roster.tree.path(other as usize)? })
-                };
-                let neighbours = roster.graph.neighbours(index).into_iter().map(announced).collect::<Option<_>>()?;
-                let announcement = RosterAnnouncement {
-                    context,
-                    index,
-                    n: roster.len(),
-                    root: roster.tree.root(),
-                    path: roster.tree.path(index as usize)?,
-                    registrar_signature: *registrar_signature,
-                    neighbours,
-                };
-                Some(announcement.encode())
-            }
-            State::MaskedInput { signed, shared, .. } => {
-                let index = signed.roster.index_of(to)?;
-                let dealers = signed.roster.graph.neighbours(index).into_iter();
-                let deliveries = dealers.filter_map(|dealer| shared.get(&dealer)?.delivery(index)).collect();
-                Some(DeliveredShares { context, deliveries }.encode())
-            }
-            State::ConsistencyCheck { sharing, .. } => {
-                Some(SurvivorList { context, survivors: sharing.survivors.clone() }.encode())
-            }
-            State::Unmasking { sharing: Sharing { signed, .. }, signatures, .. } => {
-                let neighbours = signed.roster.graph.neighbours(signed.roster.index_of(to)?).into_iter();
-                let signatures = neighbours.filter_map(|signer| Some((signer, *signatures.get(&signer)?))).collect();
-                Some(SignatureList { context, signatures }.encode())
-            }
-        }
-    }
-
-    /// Those in the cohort, by the last step they were heard in; `None` for those who never were.
-    #[must_use]
-    pub fn heard(&self) -> BTreeMap<ParticipantId, Option<Step>> {
-        let mut heard: BTreeMap<_, _> = self.setup.cohort.keys().map(|id| (id.clone(), None)).collect();
-        let mut note = |id: &ParticipantId, step| {
-            heard.insert(id.clone(), Some(step));
-        };
-        let members = |roster: &Roster, indices: &mut dyn Iterator<Item = u32>| -> Vec<ParticipantId> {
-            indices.map(|index| roster.member(index).id.clone()).collect()
-        };
-        if let State::AdvertiseKeys { advertised } = &self.state {
-            advertised.keys().for_each(|id| note(id, Step::AdvertiseKeys));
-            return heard;
-        }
-        fn keys<V>(of: &BTreeMap<u32, V>) -> Vec<u32> {
-            of.keys().copied().collect()
-        }
-        let none = Vec::new;
-        let (roster, shared, inputs, signatures, revealed) = match &self.state {
-            State::AdvertiseKeys { .. } => return heard,
-            State::RosterSignature { roster } => (roster, none(), none(), none(), none()),
-            State::ShareKeys { signed, shared } => (&signed.roster, keys(shared), none(), none(), none()),
-            State::MaskedInput { signed, shared, inputs } => {
-                (&signed.roster, keys(shared), keys(inputs), none(), none())
-            }
-            State::ConsistencyCheck { sharing, signatures } => {
-                let inputs = sharing.survivors.iter().collect();
-                (&sharing.signed.roster, keys(&sharing.dealt), inputs, keys(signatures), none())
-            }
-            State::Unmasking { sharing, signatures, revealed, .. }
-            | State::Opening { sharing, signatures, revealed } => {
-                let inputs = sharing.survivors.iter().collect();
-                (&sharing.signed.roster, keys(&sharing.dealt), inputs, keys(signatures), keys(revealed))
-            }
-        };
-        roster.members.iter().for_each(|member| note(&member.id, Step::AdvertiseKeys));
-        let later = [
-            (Step::ShareKeys, shared),
-            (Step::MaskedInput, inputs),
-            (Step::ConsistencyCheck, signatures),
-            (Step::Unmasking, revealed),
-        ];
-        for (step, indices) in later {
-            members(roster, &mut indices.into_iter()).iter().for_each(|id| note(id, step));
-        }
-        heard
-    }
-
     /// Names of the survivors, once they are known.
     #[must_use]
     pub fn survivors(&self) -> Option<Vec<ParticipantId>> {
@@ -636,6 +516,27 @@ impl Coordinator {
             }
             _ => None,
         }
+    }
+
+    /// Who says of whom, in the inputs accepted so far, that shares do not open, ascending; of those whose input counts at
+    /// the end of an attempt, too. One side of each lies: a caller keeps them ([`crate::Disputes`]) and never
+    /// puts both sides into one cohort again. It asks before it closes a step, since an attempt that ends tells no more.
+    #[must_use]
+    pub fn disputes(&self) -> Vec<Dispute> {
+        match &self.state {
+            State::AdvertiseKeys { .. } | State::RosterSignature { .. } | State::ShareKeys { .. } => Vec::new(),
+            State::MaskedInput { signed, complaints, .. } => complaints.disputes(&signed.roster),
+            State::ConsistencyCheck { sharing, .. }
+            | State::Unmasking { sharing, .. }
+            | State::Opening { sharing, .. } => sharing.complaints.disputes(&sharing.signed.roster),
+        }
+    }
+
+    /// Whether Unmasking was opened: shares may have been revealed, and the sum counts against what participants are
+    /// willing to reveal, however the attempt ends.
+    #[must_use]
+    pub fn reveals(&self) -> bool {
+        matches!(self.state, State::Unmasking { .. } | State::Opening { .. })
     }
 
     /// Whether the masks can be taken off the sum now.
@@ -668,92 +569,6 @@ fn enough(step: Step, answered: usize, needed: u32) -> Result<(), Abort> {
     if answered >= needed { Ok(()) } else { Err(Abort::TooFew { step, answered, needed }) }
 }
 
-/// Whether every dealer keeps a threshold of neighbours that go on. One that does not could not be opened, and its
-/// neighbours and itself would have to refuse what an honest coordinator shows them.
-fn every_dealer_is_helped<'a>(
-    roster: &Roster,
-    dealers: impl Iterator<Item = &'a u32>,
-    goes_on: impl Fn(u32) -> bool,
-) -> Result<(), Abort> {
-    let threshold = roster.graph.topology().t;
-    for &dealer in dealers {
-        let available = helpers(roster, dealer, &goes_on);
-        if available < threshold {
-            return Err(Abort::TooFewShares { dealer: roster.member(dealer).id.clone(), available, threshold });
-        }
-    }
-    Ok(())
-}
-
-/// Leaves those out who would get fewer shares than the threshold, and who would therefore take no further part; then
-/// those who lack them; and so on.
-fn keep_helped(roster: &Roster, shared: &mut BTreeMap<u32, ShareKeys>) {
-    let threshold = roster.graph.topology().t;
-    loop {
-        let lacking: Vec<u32> = shared
-            .keys()
-            .copied()
-            .filter(|&dealer| helpers(roster, dealer, &|holder| shared.contains_key(&holder)) < threshold)
-            .collect();
-        if lacking.is_empty() {
-            return;
-        }
-        lacking.iter().for_each(|dealer| drop(shared.remove(dealer)));
-    }
-}
-
-/// Neighbours that go on.
-fn helpers(roster: &Roster, dealer: u32, goes_on: &impl Fn(u32) -> bool) -> u32 {
-    let helpers = roster.graph.neighbours(dealer).into_iter().filter(|&holder| goes_on(holder)).count();
-    u32::try_from(helpers).expect("no more than neighbours")
-}
-
-/// Tells a repetition from a second, different message.
-fn receipt(before: Option<&[u8]>, now: &[u8], step: Step) -> Result<Receipt, Rejection> {
-    match before {
-        None => Ok(Receipt::Accepted),
-        Some(before) if before == now => Ok(Receipt::Duplicate),
-        Some(_) => Err(Rejection::AlreadySubmitted { step }),
-    }
-}
-
-fn check_sender(expected: &ContextDigest, context: &ContextDigest, sender: u32, named: u32) -> Result<(), Rejection> {
-    if context != expected {
-        return Err(Rejection::WrongContext);
-    }
-    if named != sender {
-        return Err(Rejection::ForeignName);
-    }
-    Ok(())
-}
-
-fn advertise_keys(
-    setup: &Setup,
-    context: &ContextDigest,
-    advertised: &mut BTreeMap<ParticipantId, Vec<u8>>,
-    from: &ParticipantId,
-    bytes: &[u8],
-) -> Result<Receipt, Rejection> {
-    let step = Step::AdvertiseKeys;
-    let key = setup.cohort.get(from).ok_or_else(|| Rejection::NotInStep { id: from.clone(), step })?;
-    let decoded = AdvertiseKeys::decode(bytes)?;
-    if decoded.context != *context {
-        return Err(Rejection::WrongContext);
-    }
-    if decoded.id != *from {
-        return Err(Rejection::ForeignName);
-    }
-    let receipt = receipt(advertised.get(from).map(Vec::as_slice), bytes, step)?;
-    if !verify_message(key, bytes) {
-        return Err(Rejection::BadSignature);
-    }
-    // One such key in the roster would cost every neighbour its attempt.
-    decoded.channel.check(setup.context.pq)?;
-    decoded.mask.check(setup.context.pq)?;
-    advertised.insert(from.clone(), bytes.to_vec());
-    Ok(receipt)
-}
-
 fn close_advertise_keys(
     setup: &Setup,
     context: &ContextDigest,
@@ -774,90 +589,4 @@ fn close_advertise_keys(
     let tree = Tree::new(members.iter().map(|member| roster_leaf(&member.id, &member.advertised)).collect());
     let graph = Graph::new(topology, context, &tree.root());
     Ok(State::RosterSignature { roster: Roster { members, tree, graph } })
-}
-
-fn share_keys(
-    context: &ContextDigest,
-    roster: &Roster,
-    shared: &mut BTreeMap<u32, ShareKeys>,
-    pq: bool,
-    from: &ParticipantId,
-    bytes: &[u8],
-) -> Result<Receipt, Rejection> {
-    let step = Step::ShareKeys;
-    let index = roster.index_of(from).ok_or_else(|| Rejection::NotInStep { id: from.clone(), step })?;
-    let (message, named) = ShareKeys::decode(bytes)?;
-    check_sender(context, &named, index, message.index)?;
-    let receipt = receipt(shared.get(&index).map(ShareKeys::bytes), bytes, step)?;
-    if !message.holders().eq(roster.graph.neighbours(index)) {
-        return Err(Rejection::WrongHolders);
-    }
-    if let Some(sealed) = message.sealed().find(|sealed| !sealed.has_encapsulations(index, pq)) {
-        return Err(Rejection::WrongEncapsulations { holder: sealed.holder });
-    }
-    if !message.is_signed_by(&roster.member(index).key, context) {
-        return Err(Rejection::BadSignature);
-    }
-    shared.insert(index, message);
-    Ok(receipt)
-}
-
-fn sign_survivors(
-    context: &ContextDigest,
-    sharing: &Sharing,
-    signatures: &mut BTreeMap<u32, [u8; 64]>,
-    from: &ParticipantId,
-    bytes: &[u8],
-) -> Result<Receipt, Rejection> {
-    let step = Step::ConsistencyCheck;
-    let roster = &sharing.signed.roster;
-    let index = roster.index_of(from).filter(|&index| sharing.survivors.contains(index));
-    let index = index.ok_or_else(|| Rejection::NotInStep { id: from.clone(), step })?;
-    let message = ConsistencySignature::decode(bytes)?;
-    check_sender(context, &message.context, index, message.index)?;
-    let receipt = receipt(signatures.get(&index).map(|signature| &signature[..]), &message.signature, step)?;
-    let statement = survivors_statement(context, &roster.tree.root(), &sharing.survivors);
-    if !verify(&roster.member(index).key, &statement, &message.signature) {
-        return Err(Rejection::BadSignature);
-    }
-    signatures.insert(index, message.signature);
-    Ok(receipt)
-}
-
-fn reveal(
-    context: &ContextDigest,
-    sharing: &Sharing,
-    signatures: &BTreeMap<u32, [u8; 64]>,
-    (revealed, open): (&mut BTreeMap<u32, Revealed>, &mut Openable),
-    from: &ParticipantId,
-    bytes: &[u8],
-) -> Result<Receipt, Rejection> {
-    let step = Step::Unmasking;
-    let roster = &sharing.signed.roster;
-    let index = roster.index_of(from).filter(|index| signatures.contains_key(index));
-    let index = index.ok_or_else(|| Rejection::NotInStep { id: from.clone(), step })?;
-    let message = Unmasking::decode(bytes)?;
-    check_sender(context, &message.context, index, message.index)?;
-    let digest: Hash = Sha256::digest(bytes).into();
-    let receipt = receipt(revealed.get(&index).map(|revealed| &revealed.digest[..]), &digest, step)?;
-    if !verify_message(&roster.member(index).key, bytes) {
-        return Err(Rejection::BadSignature);
-    }
-    let mut last = None;
-    for RevealedShare { dealer, role, salted } in &message.shares {
-        // Only what this holder was dealt, of the secret that is to be opened, once.
-        let dealt = sharing.dealt.get(dealer).and_then(|dealt| dealt.to(index));
-        let dealt = dealt.filter(|_| *role == sharing.role(*dealer) && Some(*dealer) > last);
-        let dealt = dealt.ok_or(Rejection::ForeignShare { dealer: *dealer })?;
-        let opened = salted.commitment(context, &roster.member(*dealer).id, from, *role);
-        if opened != *dealt.commitments.of_role(*role) {
-            return Err(Rejection::BadShare { dealer: *dealer });
-        }
-        last = Some(*dealer);
-    }
-    if receipt == Receipt::Accepted {
-        open.note(&message.shares);
-        revealed.insert(index, Revealed { digest, shares: message.shares });
-    }
-    Ok(receipt)
 }

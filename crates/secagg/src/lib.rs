@@ -14,7 +14,8 @@
 //!   participants; a deployment that fears this keeps the registrar's key elsewhere.
 //! - *Participants*: may fall silent at any point, up to the policy's fraction, and send garbage at any point, which
 //!   costs them their place. A participant can still send a masked vector of any content: bounding it takes a proof.
-//!   One that deals bad shares can spoil an attempt; it is named and left out of the next.
+//!   One that deals bad shares, or complains about good ones, can spoil an attempt: it is named and left out of the
+//!   next, or in dispute with the other side and never in one cohort with it again ([`Disputes`]).
 //! - *Network*: assumed hostile; every message is bound to its context and signed. Confidentiality of shares rests on
 //!   X25519 with ML-KEM-768 and AES-256-GCM, that of inputs on the same exchange and AES in counter mode: who records
 //!   an attempt has to break both halves. Signatures are Ed25519 and have to hold for as long as the attempt takes.

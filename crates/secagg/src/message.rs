@@ -283,6 +283,8 @@ pub(crate) struct MaskedInput {
     pub(crate) dealers: Hash,
     pub(crate) len: u64,
     pub(crate) digest: Hash,
+    /// Those among the dealers whose shares did not open, ascending.
+    pub(crate) complaints: Vec<u32>,
 }
 
 /// SHA-256 of a list of roster indices, ascending.
@@ -301,22 +303,27 @@ pub(crate) fn dealers_digest(context: &ContextDigest, dealers: &[u32]) -> Hash {
 impl MaskedInput {
     pub(crate) fn encode(&self, signer: &impl Signer) -> Vec<u8> {
         let mut out = begin(kind::MASKED_INPUT, &self.context);
-        out.u32(self.index).raw(&self.dealers).u64(self.len).raw(&self.digest);
+        out.u32(self.index).raw(&self.dealers).u64(self.len).raw(&self.digest).count(self.complaints.len());
+        for dealer in &self.complaints {
+            out.u32(*dealer);
+        }
         Unsigned(out.finish()).sign(signer)
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let (mut input, context) = open(bytes, kind::MASKED_INPUT)?;
-        let decoded = Self {
-            context,
-            index: input.u32("index")?,
-            dealers: input.hash("dealers")?,
-            len: input.u64("length")?,
-            digest: input.hash("digest")?,
-        };
+        let index = input.u32("index")?;
+        let dealers = input.hash("dealers")?;
+        let len = input.u64("length")?;
+        let digest = input.hash("digest")?;
+        let count = input.count(NEIGHBOURS_MAX, 4, "complaints")?;
+        let complaints: Vec<u32> = (0..count).map(|_| input.u32("complaint")).collect::<Result<_, _>>()?;
+        if !complaints.is_sorted_by(|one, next| one < next) {
+            return Err(Malformed::Value { field: "complaints" });
+        }
         input.raw(64, "signature")?;
         input.finish()?;
-        Ok(decoded)
+        Ok(Self { context, index, dealers, len, digest, complaints })
     }
 }
 

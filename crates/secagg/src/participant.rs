@@ -563,9 +563,9 @@ impl AwaitingShares {
 
     /// Opens the neighbours' shares and masks the input with the self mask and one mask for each of them.
     ///
-    /// A neighbour that signed shares which do not open or do not match its commitments is masked with all the same, and
-    /// nothing of it will be revealed: a bad dealer gains nothing and costs one share. A coordinator that changes what
-    /// was signed is refused.
+    /// A neighbour that signed shares which do not open or do not match its commitments is masked with all the same, named
+    /// in the header, and nothing of it will be revealed: a bad dealer gains nothing and costs one share. A coordinator
+    /// that changes what was signed is refused.
     ///
     /// The upload has to be durable, together with the new state, before its first byte leaves.
     ///
@@ -603,6 +603,7 @@ impl AwaitingShares {
         let held = open_shares(&session, &place, &peers, &channel, &records);
 
         let dealers: Vec<u32> = held.keys().copied().collect();
+        let complaints = held.iter().filter(|(_, shares)| shares.is_none()).map(|(dealer, _)| *dealer).collect();
         let masks = own_masks(&session, &place, &peers, &session.mask_secret(&root), &self_seed, &records)?;
         prg::apply(session.context.prg, &masks, &mut input, threads);
         let packed = pack(&input);
@@ -614,6 +615,7 @@ impl AwaitingShares {
             dealers: dealers_digest(&session.digest, &dealers),
             len: packed.len() as u64,
             digest: payload_digest(&packed),
+            complaints,
         }
         .encode(signer);
         let sent = header.clone();

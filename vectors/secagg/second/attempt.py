@@ -259,7 +259,9 @@ class Attempt:
         packed = pack(lanes, bits)
         # Neither the input nor a secret of its own is needed any more.
         self.values = self.root = self.self_seed = self.mask_secret = self.channel_secret = None
-        return messages.masked_input(self.context, self.me.index, list(records), packed, self.sign), packed
+        complaints = [dealer for dealer, pair in self.held.items() if pair is None]
+        header = messages.masked_input(self.context, self.me.index, list(records), packed, complaints, self.sign)
+        return header, packed
 
     def _check_deliveries(self, message):
         context, deliveries = _reading(messages.read_deliveries, message)

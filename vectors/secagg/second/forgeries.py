@@ -205,11 +205,15 @@ class OfAnotherShare(Attempt):
 
 
 def _check_dealers_that_are_not_held():
-    """They cost one share: the round goes on, and nothing of them is revealed."""
+    """They cost one share: the input's header names them, the round goes on, and nothing of them is revealed."""
     for kind in (Attempt, OfNoScalar, OfAnotherShare):
         world = World(dealers={2: kind})
         first = world.attempts[0]
-        first.mask_input(world.deliver(world.share(), [1, 2, 3]))
+        header, _ = first.mask_input(world.deliver(world.share(), [1, 2, 3]))
+        fields, _ = messages.opened(header, messages.MASKED)
+        fields.take(4 + 32 + 8 + 32)
+        complaints = [fields.u32() for _ in range(fields.count(messages.NEIGHBOURS_MAX, 4))]
+        assert complaints == ([] if kind is Attempt else [2]), kind
         first.sign_survivors(world.survivors([0, 1, 2, 3]))
         fields, _ = messages.opened(first.reveal(world.signatures([0, 1, 2, 3], [1, 2, 3])), messages.REVEALED)
         assert fields.u32() == 0

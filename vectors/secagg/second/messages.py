@@ -231,10 +231,12 @@ def read_deliveries(message):
     return context, deliveries
 
 
-def masked_input(context, index, dealers, packed, sign):
+def masked_input(context, index, dealers, packed, complaints, sign):
+    """`dealers` and `complaints`: ascending; the latter are those of the former whose shares did not open."""
     indices = u32(len(dealers)) + b"".join(map(u32, dealers))
     dealers_hash = hash_of(string(label("dealers")), context, indices)
     body = u32(index) + dealers_hash + u64(len(packed)) + hash_of(packed)
+    body += u32(len(complaints)) + b"".join(map(u32, complaints))
     return signed(begin(MASKED, context) + body, sign)
 
 

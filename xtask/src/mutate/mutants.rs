@@ -59,6 +59,11 @@ const fn protocol(name: &'static str) -> Test {
     in_program("sordino-secagg", &["--test", "protocol"], name)
 }
 
+/// Shares that do not open, and complaints about shares that do.
+const fn disputes(name: &'static str) -> Test {
+    in_program("sordino-secagg", &["--test", "disputes"], name)
+}
+
 /// Inside of the crate.
 pub(super) const fn unit(name: &'static str) -> Test {
     in_program("sordino-secagg", &["--lib"], name)
@@ -176,6 +181,14 @@ const MUTANTS: &[Mutant] = &[
             "let _ = verify_all(&claims);",
         )],
         tests: &[attacks("a_registrar_signs_for_those_it_admitted_only")],
+    },
+    Mutant {
+        name: "the registrar signs a roster in any order",
+        edits: &[secagg(
+            "key_of(id).filter(|_| fits && last < Some(id))",
+            "key_of(id).filter(|_| fits && last != Some(id))",
+        )],
+        tests: &[unit("coordinator::roster::tests::a_roster_names_each_member_once_and_in_order")],
     },
     Mutant {
         name: "the registrar's signature of a roster is not checked",
@@ -408,17 +421,61 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the coordinator does not check an input's signature",
-        edits: &[secagg("if !verify_message(&signed.roster.member(index).key, header) {", "if false {")],
-        tests: &[protocol("nobody_speaks_for_another")],
+        edits: &[secagg("if !verify_message(&roster.member(index).key, header) {", "if false {")],
+        tests: &[protocol("nobody_speaks_for_another"), disputes("a_complaint_is_signed_and_about_a_dealer")],
     },
     Mutant {
         name: "the dealers of an input are not compared",
         edits: &[secagg(
-            "if decoded.dealers != dealers_digest(&self.digest, &dealers.collect::<Vec<_>>()) {",
-            r#"let _ = dealers;
-        if false {"#,
+            "if decoded.dealers != dealers_digest(context, &opened) {",
+            r#"let _ = dealers_digest;
+    if false {"#,
         )],
         tests: &[attacks("wrong_dealers"), script("withheld_messages")],
+    },
+    Mutant {
+        name: "the signature of an input leaves its complaints out",
+        edits: &[secagg(
+            r#"    if !verify_message(&roster.member(index).key, header) {
+        return Err(Rejection::BadSignature);
+    }
+    let dealers"#,
+            r#"    let list = header.len() - 64 - 4 * decoded.complaints.len();
+    let unsaid = [&header[..list - 4], &[0; 4][..], &header[header.len() - 64..]].concat();
+    if !verify_message(&roster.member(index).key, header) && !verify_message(&roster.member(index).key, &unsaid) {
+        return Err(Rejection::BadSignature);
+    }
+    let dealers"#,
+        )],
+        tests: &[disputes("a_complaint_is_signed_and_about_a_dealer")],
+    },
+    Mutant {
+        name: "anybody can be complained about",
+        edits: &[secagg(
+            "if let Some(&dealer) = decoded.complaints.iter().find(|dealer| opened.binary_search(dealer).is_err()) {",
+            "if let Some(&dealer) = decoded.complaints.iter().find(|_| opened.is_empty()) {",
+        )],
+        tests: &[disputes("a_complaint_is_signed_and_about_a_dealer")],
+    },
+    Mutant {
+        name: "who complains counts as a helper",
+        edits: &[secagg("opened.retain(|dealer| decoded.complaints.binary_search(dealer).is_err());", "")],
+        tests: &[
+            disputes("a_spoiled_pair_and_silence_end_in_a_dispute_at_every_step"),
+            disputes("a_false_complaint_and_silence_end_in_a_dispute_at_every_step"),
+            disputes("a_quorum_of_answers_is_none_without_good_helpers"),
+        ],
+    },
+    Mutant {
+        name: "MaskedInput closes without a look at the helpers",
+        edits: &[secagg(
+            "helped.check(&signed.roster, max_corrupt, &complaints, |holder| inputs.contains_key(&holder))?;",
+            "let _ = helped;",
+        )],
+        tests: &[
+            disputes("a_spoiled_pair_and_silence_end_in_a_dispute_at_every_step"),
+            disputes("a_dealer_whose_shares_do_not_open_for_many_is_named_before_anything_is_revealed"),
+        ],
     },
     Mutant {
         name: "the bytes of an input are not those that were signed",
@@ -615,11 +672,24 @@ const MUTANTS: &[Mutant] = &[
         tests: &[protocol("a_dropout_of_a_wrong_encapsulation_is_named")],
     },
     Mutant {
-        name: "a holder's silence frames a dealer",
+        name: "a holder may leave out a dealer whose shares it said to be good",
         edits: &[secagg(
-            "answering.count() - available as usize > context.faults.corrupt as usize",
-            "context.faults.corrupt < u32::MAX && answering.count() > available as usize",
+            "sharing.opened_by(index).find(|dealer| revealed_of.next() != Some(*dealer))",
+            "sharing.opened_by(index).find(|_| revealed_of.next() == Some(u32::MAX))",
         )],
-        tests: &[protocol("a_holder_cannot_frame_a_dealer")],
+        tests: &[disputes("a_holder_reveals_what_it_said_to_be_good"), script("wrong_reveals")],
+    },
+    Mutant {
+        name: "a holder may reveal a share that it complained about",
+        edits: &[secagg("let dealt = dealt.filter(|_| !sharing.complaints.stands(index, *dealer));", "")],
+        tests: &[disputes("a_holder_reveals_what_it_said_to_be_good")],
+    },
+    Mutant {
+        name: "one complaint names a dealer",
+        edits: &[secagg(
+            "if complaining.len() > max_corrupt as usize {",
+            "if complaining.len() > max_corrupt.min(0) as usize {",
+        )],
+        tests: &[disputes("a_false_complaint_and_silence_end_in_a_dispute_at_every_step")],
     },
 ];

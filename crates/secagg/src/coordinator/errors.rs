@@ -2,6 +2,7 @@
 
 use crate::canonical::Malformed;
 use crate::context::ParticipantId;
+use crate::disputes::Dispute;
 use crate::keys::BadKeys;
 use crate::message::Step;
 use crate::topology::NoTopology;
@@ -75,12 +76,25 @@ pub enum Rejection {
     /// Masked with others than those of its neighbours who shared keys: the masks would cancel against nothing.
     #[error("the input is masked with others than those of this participant's neighbours who shared keys")]
     WrongDealers,
+    /// A complaint about somebody who dealt the sender nothing.
+    #[error("the input complains about the shares of participant {dealer}, who dealt its sender none")]
+    ForeignComplaint {
+        /// About whom.
+        dealer: u32,
+    },
     /// The bits behind the last value have to be zero.
     #[error("the input is not a packed vector: the bits behind its last value are not zero")]
     InputPadding,
-    /// A share of somebody who is no neighbour, of the wrong secret, or twice.
+    /// A share of somebody who is no neighbour, of the wrong secret, or twice; or one that its holder said did not open.
     #[error("the revealed share of participant {dealer} is not asked for")]
     ForeignShare {
+        /// Whose share it is.
+        dealer: u32,
+    },
+    /// No share of somebody whose shares opened, by what the holder signed with its input: silence now would frame the
+    /// dealer.
+    #[error("no share of participant {dealer} is revealed, whose shares had opened")]
+    MissingShare {
         /// Whose share it is.
         dealer: u32,
     },
@@ -119,6 +133,14 @@ pub enum Abort {
         /// The threshold.
         threshold: u32,
     },
+    /// Somebody's secret could not be opened because holders say that their shares of it do not open: no more of them than
+    /// may be corrupt, so that either side may lie. Retry without two in one cohort that are in dispute
+    /// ([`crate::Disputes`]).
+    #[error("too few shares are good, and one side lies in each of these: {}", listed(disputes))]
+    Disputed {
+        /// Who says so of whom, ascending; about those whose secrets could not be opened.
+        disputes: Vec<Dispute>,
+    },
     /// Shares that make no secret that fits what was advertised, or that too many holders could not open.
     #[error("the shares that {culprits:?} dealt do not open, or do not fit the keys they advertised")]
     BadDealers {
@@ -150,9 +172,24 @@ impl Abort {
             Self::TooFew { .. }
             | Self::NoTopology(_)
             | Self::TooFewShares { .. }
+            | Self::Disputed { .. }
             | Self::TimedOut { .. }
             | Self::TooEarly
             | Self::SumMismatch => &[],
         }
     }
 }
+
+/// Both sides of each dispute, of a list that may be long.
+fn listed(disputes: &[Dispute]) -> String {
+    let sides =
+        |Dispute { dealer, holder }: &Dispute| format!("{holder} says that what {dealer} dealt it does not open");
+    let mut text = disputes.iter().take(LISTED_MAX).map(sides).collect::<Vec<_>>().join("; ");
+    if let Some(more) = disputes.len().checked_sub(LISTED_MAX).filter(|more| *more > 0) {
+        text.push_str(&format!("; and {more} more"));
+    }
+    text
+}
+
+/// Disputes that a sentence names.
+const LISTED_MAX: usize = 8;

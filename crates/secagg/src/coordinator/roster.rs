@@ -91,3 +91,32 @@ impl UnsignedRoster {
         Ok(roster_statement(&self.context, n, &merkle::root(&leaves)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::PublicKeys;
+    use ed25519_dalek::SigningKey;
+
+    /// The statement is about principals in the order of their names, each once: another order, or one that stands there
+    /// twice, is another roster, in which somebody could have two places.
+    #[test]
+    fn a_roster_names_each_member_once_and_in_order() {
+        let context = ContextDigest([7; 32]);
+        let id = |at: u8| ParticipantId::new(&format!("site-000{at}")).expect("a name");
+        let key = |id: &ParticipantId| SigningKey::from_bytes(&[id.as_str().as_bytes()[8]; 32]);
+        let member = |at: u8| {
+            let keys = || PublicKeys { x25519: [at + 9; 32], kem: None };
+            let said = AdvertiseKeys { context, id: id(at), channel: keys(), mask: keys(), certificates: Vec::new() };
+            (id(at), said.encode(&key(&id(at))))
+        };
+        let statement = |places: &[u8]| {
+            let members = places.iter().map(|&at| member(at)).collect();
+            UnsignedRoster { context, members }.statement(|id| Some(key(id).verifying_key()))
+        };
+        assert!(statement(&[1, 2, 3, 4]).is_ok());
+        for (places, first_bad) in [(&[1, 3, 2, 4], 2), (&[1, 2, 2, 3], 2), (&[4, 1, 2, 3], 1), (&[1, 2, 1, 3], 1)] {
+            assert_eq!(statement(places), Err(id(first_bad)), "{places:?}");
+        }
+    }
+}

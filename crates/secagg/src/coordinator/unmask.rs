@@ -1,9 +1,8 @@
 //! From shares to secrets to masks, and off with them.
 
 use super::{Abort, Revealed, RunningSum, Sharing};
-use crate::context::{Context, ContextDigest, ParticipantId};
+use crate::context::{Context, ContextDigest};
 use crate::keys::{MaskSecret, Role, Root, SecretScalar, SelfSeed};
-use crate::message::RevealedShare;
 use crate::prg::{self, MaskKey, Sign};
 use crate::shamir;
 use curve25519_dalek::scalar::Scalar;
@@ -13,74 +12,6 @@ use std::num::NonZeroUsize;
 
 /// The shares of one dealer, by holder; a threshold of them, those of the lowest holders.
 type Shares = BTreeMap<u32, SecretScalar>;
-
-/// How many shares each dealer's secret can be opened with, counted as they come.
-pub(super) struct Openable {
-    threshold: u32,
-    available: BTreeMap<u32, u32>,
-    /// Dealers with fewer shares than the threshold.
-    lacking: usize,
-}
-
-impl Openable {
-    pub(super) fn new(sharing: &Sharing) -> Self {
-        let available: BTreeMap<u32, u32> = sharing.dealt.keys().map(|&dealer| (dealer, 0)).collect();
-        let threshold = sharing.signed.roster.graph.topology().t;
-        Self { threshold, lacking: available.len(), available }
-    }
-
-    /// Counts the shares of one holder.
-    pub(super) fn note(&mut self, shares: &[RevealedShare]) {
-        for share in shares {
-            if let Some(available) = self.available.get_mut(&share.dealer) {
-                *available += 1;
-                self.lacking -= usize::from(*available == self.threshold);
-            }
-        }
-    }
-
-    /// Whether every secret can be opened.
-    pub(super) fn is_complete(&self) -> bool {
-        self.lacking == 0
-    }
-}
-
-/// Why the secrets cannot all be opened with the shares that were revealed, if they cannot.
-///
-/// A holder that answers and leaves a dealer out says that what it was dealt did not open. More such holders than may
-/// collude are not all lying: the dealer is to blame. Fewer may be framing it, and nobody is.
-pub(super) fn missing(
-    context: &Context,
-    sharing: &Sharing,
-    revealed: &BTreeMap<u32, Revealed>,
-    open: &Openable,
-) -> Option<Abort> {
-    let roster = &sharing.signed.roster;
-    let threshold = open.threshold;
-    let counts: BTreeMap<u32, u32> = open
-        .available
-        .iter()
-        .map(|(&dealer, &count)| (dealer, count))
-        .filter(|(_, count)| *count < threshold)
-        .collect();
-    let (&dealer, &available) = counts.first_key_value()?;
-    let id = |dealer: u32| roster.member(dealer).id.clone();
-    let complaints = |&(dealer, available): &(u32, u32)| {
-        let answering = roster.graph.neighbours(dealer).into_iter().filter(|holder| revealed.contains_key(holder));
-        answering.count() - available as usize > context.faults.corrupt as usize
-    };
-    let culprits: Vec<ParticipantId> = counts
-        .iter()
-        .map(|(&dealer, &available)| (dealer, available))
-        .filter(complaints)
-        .map(|(at, _)| id(at))
-        .collect();
-    if culprits.is_empty() {
-        Some(Abort::TooFewShares { dealer: id(dealer), available, threshold })
-    } else {
-        Some(Abort::BadDealers { culprits })
-    }
-}
 
 /// Reconstructs one secret of everybody who shared keys, computes the masks that are left in the sum, and takes them off.
 ///

@@ -49,7 +49,14 @@ fn samples() -> [(&'static str, Vec<u8>, Vec<usize>); 9] {
     let (shared, _) = ShareKeys::decode(&share_keys).expect("just encoded");
     let deliveries = [0, 2].map(|holder| shared.delivery(holder).expect("a holder")).to_vec();
     let delivered = DeliveredShares { context: CONTEXT, deliveries }.encode();
-    let masked = MaskedInput { context: CONTEXT, index: 1, dealers: [2; 32], len: 93, digest: [1; 32] };
+    let masked = MaskedInput {
+        context: CONTEXT,
+        index: 1,
+        dealers: [2; 32],
+        len: 93,
+        digest: [1; 32],
+        complaints: vec![0, 7, u32::MAX],
+    };
     let survivors = SurvivorSet::new(11, [0, 3, 10].into_iter());
     let signatures = SignatureList { context: CONTEXT, signatures: vec![(0, [1; 64]), (2, [2; 64])] };
     let salted = || SaltedShare {
@@ -70,7 +77,7 @@ fn samples() -> [(&'static str, Vec<u8>, Vec<usize>); 9] {
         ("Roster", roster.encode(), vec![76, neighbours, neighbours + 8, neighbours + 12 + advertisement.len()]),
         ("ShareKeys", share_keys, [&[72][..], &in_record(first), &[second + 68]].concat()),
         ("DeliveredShares", delivered, [&[36, delivery][..], &[delivery + 4 + 80 + 1_088 + 144]].concat()),
-        ("MaskedInput", masked.encode(&key()), vec![]),
+        ("MaskedInput", masked.encode(&key()), vec![112]),
         ("SurvivorList", SurvivorList { context: CONTEXT, survivors }.encode(), vec![36, 40]),
         (
             "ConsistencySignature",

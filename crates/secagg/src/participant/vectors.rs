@@ -263,6 +263,28 @@ fn graphs() -> Value {
         .collect()
 }
 
+/// The header of an input whose sender could not open the shares of two of its four dealers.
+fn complaint() -> Value {
+    let (context, key) = (context().digest(), SigningKey::from_bytes(&[8; 32]));
+    let (index, dealers, complaints, packed) = (2, [0, 1, 3, 7], vec![1, 7], b"what is packed".as_slice());
+    let header = MaskedInput {
+        context,
+        index,
+        dealers: dealers_digest(&context, &dealers),
+        len: packed.len() as u64,
+        digest: payload_digest(packed),
+        complaints: complaints.clone(),
+    };
+    json!({
+        "signing_seed": hex::encode(key.to_bytes()),
+        "index": index,
+        "dealers": dealers,
+        "complaints": complaints,
+        "packed": hex::encode(packed),
+        "masked_input": hex::encode(header.encode(&key)),
+    })
+}
+
 /// Grid, ring and norm bound of inputs, from what a policy says.
 fn encodings() -> Value {
     let cases = [
@@ -317,6 +339,7 @@ fn known_answers() {
     let today = json!({
         "about": "Attempts of sordino/secagg version 2 from a fixed seed, with every secret: see docs/protocol.md. Byte strings are hexadecimal.",
         "attempts": [attempt(&narrow), attempt(&wide)],
+        "complaint": complaint(),
         "graphs": graphs(),
         "encodings": encodings(),
     });

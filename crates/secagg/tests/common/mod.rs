@@ -145,6 +145,13 @@ impl World {
         next
     }
 
+    /// Steps close a grace after so many answers.
+    pub(crate) fn with_quorum(mut self, quorum: u32) -> Self {
+        let cohort = self.parties.iter().map(|party| (party.id.clone(), party.key.verifying_key())).collect();
+        self.coordinator = Some(Coordinator::new(Setup { quorum, ..setup(&self.context, cohort) }, 0));
+        self
+    }
+
     /// A whole cohort up to the point where `step` is open and nobody has answered in it.
     pub(crate) fn at(step: Step, context: Context, n: usize, seed: u64) -> Self {
         let mut world = Self::new(context, n, seed);
