@@ -72,6 +72,8 @@ struct Seen {
     first_false: Option<Millis>,
     /// What the victim of another model advertised.
     other_model: BTreeMap<usize, Vec<u8>>,
+    /// About whom a corrupt participant has complained, by place in the roster.
+    complaints: BTreeMap<usize, Vec<u32>>,
     /// Everything that the core announced.
     openings: BTreeMap<(usize, Step), Vec<u8>>,
 }

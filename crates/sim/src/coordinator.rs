@@ -15,7 +15,7 @@ use crate::sabotage::Sabotage;
 use ed25519_dalek::VerifyingKey;
 use sordino_codec::RingVector;
 use sordino_secagg::coordinator::{Abort, Coordinator, Millis, Outgoing, Receipt, Rejection, RunningSum, Setup};
-use sordino_secagg::{ParticipantId, Step};
+use sordino_secagg::{Dispute, Disputes, ParticipantId, Step};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How an attempt ended.
@@ -35,7 +35,12 @@ pub enum Outcome {
 /// A coordinator with its disk.
 pub(crate) struct CoordinatorNode {
     plan: Plan,
+    /// Who is invited to the running attempt.
     cohort: BTreeMap<ParticipantId, VerifyingKey>,
+    /// Who can be invited to the next one, if it is in dispute with nobody there.
+    eligible: BTreeMap<ParticipantId, VerifyingKey>,
+    /// Of all attempts that have ended.
+    disputes: Disputes,
     attempts: Vec<AttemptDisk>,
     live: Option<Live>,
     /// When the running attempt began or was resumed.
@@ -50,6 +55,8 @@ struct AttemptDisk {
     started: Millis,
     journal: Vec<Entry>,
     spool: BTreeMap<ParticipantId, Vec<u8>>,
+    /// What the inputs in the journal say about shares.
+    disputes: Vec<Dispute>,
     outcome: Option<Outcome>,
 }
 
@@ -68,8 +75,16 @@ pub(crate) type Breaks<'a> = &'a mut dyn FnMut() -> bool;
 
 impl CoordinatorNode {
     pub(crate) fn new(plan: &Plan, cohort: BTreeMap<ParticipantId, VerifyingKey>, now: Millis) -> Self {
-        let mut node =
-            Self { plan: plan.clone(), cohort, attempts: Vec::new(), live: None, since: now, started_over: false };
+        let mut node = Self {
+            plan: plan.clone(),
+            cohort: cohort.clone(),
+            eligible: cohort,
+            disputes: Disputes::default(),
+            attempts: Vec::new(),
+            live: None,
+            since: now,
+            started_over: false,
+        };
         node.begin(FIRST_ATTEMPT, now);
         node
     }
@@ -80,6 +95,7 @@ impl CoordinatorNode {
             started: now,
             journal: Vec::new(),
             spool: BTreeMap::new(),
+            disputes: Vec::new(),
             outcome: None,
         });
         let core = Coordinator::new(self.setup(number), now);
@@ -283,6 +299,10 @@ impl CoordinatorNode {
             return Err(Crashed);
         }
         self.disk_mut().journal.push(entry);
+        if let Some(live) = &self.live {
+            let disputes = live.core.disputes();
+            self.disk_mut().disputes = disputes;
+        }
         if breaks() { Err(Crashed) } else { Ok(()) }
     }
 
@@ -351,18 +371,24 @@ impl CoordinatorNode {
         // The disk is part of the world: what stands there has happened, whether the process lives to say so or not.
         history.ended.insert(number);
         history.stands(number, Position::Ended);
+        let disputes = self.disk().disputes.clone();
+        let ends_over_them = matches!(outcome, Outcome::Aborted(Abort::Disputed { .. }));
+        history.disputes.insert(number, (disputes.clone(), ends_over_them));
+        self.disputes.extend(disputes);
         match outcome {
             Outcome::Released { survivors, sum } => {
                 history.releases.push(Release { attempt: number, survivors, sum });
-                if self.plan.script == Some(Script::RerunsMinusOne) && number < self.plan.attempts_max {
+                if self.plan.script.is_some_and(Script::reruns) && number < self.plan.attempts_max {
                     self.leave_one_out();
+                    self.invite();
                     self.begin(number + 1, now);
                 }
             }
             Outcome::Aborted(abort) => {
                 history.blamed.extend(abort.culprits().iter().cloned());
-                self.cohort.retain(|id, _| !abort.culprits().contains(id));
+                self.eligible.retain(|id, _| !abort.culprits().contains(id));
                 if number < self.plan.attempts_max {
+                    self.invite();
                     self.begin(number + 1, now);
                 }
             }
@@ -370,12 +396,24 @@ impl CoordinatorNode {
         if breaks() { Err(Crashed) } else { Ok(()) }
     }
 
-    /// [`Script::RerunsMinusOne`]: the next cohort lacks a victim, and later others.
+    /// Chooses the next cohort: nobody who must be corrupt, and no two of whom one is.
+    fn invite(&mut self) {
+        self.cohort.clone_from(&self.eligible);
+        if self.plan.sabotage == Some(Sabotage::DisputesAreForgotten) {
+            return;
+        }
+        let guilty: BTreeSet<&ParticipantId> = self.disputes.guilty(self.plan.faults.corrupt).collect();
+        let innocent = self.eligible.keys().filter(|id| !guilty.contains(id)).cloned();
+        let apart: BTreeSet<ParticipantId> = self.disputes.apart(innocent).into_iter().collect();
+        self.cohort.retain(|id, _| apart.contains(id));
+    }
+
+    /// [`Script::RerunsMinusOne`] and its like: the next cohort lacks a victim, and later others.
     fn leave_one_out(&mut self) {
         let victim = self.plan.victims.iter().map(|&place| self.plan.participant(place));
-        let victim = victim.into_iter().find(|id| self.cohort.contains_key(id));
-        if let Some(out) = victim.or_else(|| self.cohort.keys().next_back().cloned()) {
-            self.cohort.remove(&out);
+        let victim = victim.into_iter().find(|id| self.eligible.contains_key(id));
+        if let Some(out) = victim.or_else(|| self.eligible.keys().next_back().cloned()) {
+            self.eligible.remove(&out);
         }
     }
 

@@ -4,7 +4,7 @@ use crate::knowledge::Knowledge;
 use sordino_codec::RingVector;
 use sordino_forge::Unmasking;
 use sordino_secagg::coordinator::Millis;
-use sordino_secagg::{ParticipantId, Step};
+use sordino_secagg::{Dispute, ParticipantId, Step};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that was observed so far.
@@ -42,6 +42,10 @@ pub struct History {
     pub ended: BTreeSet<u32>,
     /// Participants that an attempt's end was blamed on.
     pub blamed: BTreeSet<ParticipantId>,
+    /// Participants that may be corrupt, by the policy.
+    pub max_corrupt: u32,
+    /// Who disputed whose shares in attempts that have ended, and whether one ended over that.
+    pub disputes: BTreeMap<u32, (Vec<Dispute>, bool)>,
     /// Whether messages to participants arrive as an honest coordinator sent them, if they do.
     pub arrives_whole: bool,
     /// What coordinator and corrupt participants know.

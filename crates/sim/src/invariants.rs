@@ -3,7 +3,7 @@
 use crate::adversary::SUMS_MAX;
 use crate::history::{History, Position};
 use sordino_codec::RingVector;
-use sordino_secagg::{ParticipantId, Step};
+use sordino_secagg::{Dispute, Disputes, ParticipantId, Step};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A sentence that must be true, and what makes it false if it is not.
@@ -37,6 +37,7 @@ pub const INVARIANTS: &[Invariant] = &[
     ("accepted_messages_survive_a_crash", accepted_messages_survive_a_crash),
     ("a_refused_message_changes_nothing", a_refused_message_changes_nothing),
     ("nobody_honest_is_blamed", nobody_honest_is_blamed),
+    ("every_dispute_has_a_corrupt_side_and_ends_one_attempt", every_dispute_has_a_corrupt_side_and_ends_one_attempt),
     ("no_two_secrets_of_one_participant_can_be_computed", no_two_secrets_of_one_participant_can_be_computed),
     ("what_can_be_unmasked_is_one_sum_of_enough_inputs", what_can_be_unmasked_is_one_sum_of_enough_inputs),
     ("lies_are_answered_as_they_should_be", lies_are_answered_as_they_should_be),
@@ -203,6 +204,30 @@ pub fn nobody_honest_is_blamed(history: &History) -> Result<(), String> {
         Some(id) => Err(format!("{id} is blamed for the end of an attempt")),
         None => Ok(()),
     }
+}
+
+/// No two honest participants are in dispute, so nobody honest is in dispute with more than may be corrupt; and an attempt
+/// that ends over disputes brings one that was not known before, so that rounds come to an end.
+///
+/// # Errors
+/// The dispute, whoever is taken for guilty, or the attempt that ended over what was known.
+pub fn every_dispute_has_a_corrupt_side_and_ends_one_attempt(history: &History) -> Result<(), String> {
+    let corrupt = &history.knowledge.corrupt;
+    let mut known: BTreeSet<&Dispute> = BTreeSet::new();
+    for (attempt, (disputes, ended_over_them)) in &history.disputes {
+        let honest = |Dispute { dealer, holder }: &&Dispute| !corrupt.contains(dealer) && !corrupt.contains(holder);
+        if let Some(dispute) = disputes.iter().find(honest) {
+            return Err(format!("both are honest in attempt {attempt}: {dispute:?}"));
+        }
+        let before = known.len();
+        known.extend(disputes);
+        if *ended_over_them && known.len() == before {
+            return Err(format!("attempt {attempt} ended over disputes that were known: {disputes:?}"));
+        }
+    }
+    let all: Disputes = known.into_iter().cloned().collect();
+    let guilty = all.guilty(history.max_corrupt).find(|id| !corrupt.contains(*id)).map(ToString::to_string);
+    guilty.map_or(Ok(()), |id| Err(format!("{id} is honest, and in dispute with more than may be corrupt")))
 }
 
 /// Coordinator and corrupt participants, with all that they saw and hold, never have a threshold of shares of both the

@@ -13,7 +13,7 @@ use rand_core::CryptoRng;
 use sordino_codec::RingVector;
 use sordino_secagg::coordinator::{Outgoing, Receipt, Rejection};
 use sordino_secagg::participant::{AwaitingRoster, Exposure, Identity, Refusal, Stored, Trust};
-use sordino_secagg::{ParticipantId, Step};
+use sordino_secagg::{Context, ParticipantId, Step};
 use std::collections::BTreeMap;
 
 /// Whom participants believe: a certificate is its owner's name, and the directory knows the keys.
@@ -58,7 +58,7 @@ struct Disk {
     attempt: u32,
     state: Option<Vec<u8>>,
     upload: Option<Vec<u8>>,
-    /// The sums over the model that it helped to open.
+    /// The sums that it helped to open.
     exposure: Exposure,
 }
 

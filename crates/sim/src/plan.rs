@@ -82,6 +82,8 @@ pub struct Departure {
     pub moment: Moment,
     /// and for this long; `None` for good.
     pub back_after: Option<Millis>,
+    /// Not once, but whenever it gets there.
+    pub again: bool,
 }
 
 /// Where in a step a participant can break.
@@ -188,15 +190,38 @@ impl Plan {
         let honest: Vec<usize> = (0..cohort).filter(|place| !plan.corrupt.contains(place)).collect();
         let victims = match script {
             Script::AsksForBothShares => dice.between(1, honest.len() as u64 - 1),
-            Script::GivesAnotherModel | Script::RerunsMinusOne => 1,
+            Script::GivesAnotherModel | Script::RerunsMinusOne | Script::RerunsWithAnotherModel => 1,
+            Script::SpoilsFewShares | Script::ComplainsFalsely => {
+                dice.between(1, plan.silence_that_is_stood(honest.len()))
+            }
             _ => dice.between(1, (honest.len() as u64 / 3).max(1)),
         };
         while (plan.victims.len() as u64) < victims {
             plan.victims.insert(honest[dice.index(honest.len())]);
         }
+        if script.disputes() {
+            plan.fall_silent(&mut dice);
+        }
         plan.attempts_max = script.attempts_max();
         plan.script = Some(script);
         plan
+    }
+
+    /// As many of the honest as can be silent and leave everybody else a threshold of neighbours, and no one fewer.
+    fn silence_that_is_stood(&self, honest: usize) -> u64 {
+        let spare = Topology::derive(self.cohort, &self.faults).map_or(0, |topology| topology.k - topology.t);
+        u64::from(spare).min(honest as u64 - 1).max(1)
+    }
+
+    /// Victims get as far as a later step in each attempt, and are away for what is left of it.
+    fn fall_silent(&mut self, dice: &mut Dice) {
+        self.departures.clear();
+        for &victim in &self.victims {
+            let step = [Step::MaskedInput, Step::ConsistencyCheck, Step::Unmasking][dice.index(3)];
+            let back_after = Some(dice.between(1_000, 3_000));
+            let departure = Departure { step, moment: Moment::BeforeStoring, back_after, again: true };
+            self.departures.insert(victim, departure);
+        }
     }
 
     /// The same cohort with nothing going wrong.
@@ -243,7 +268,7 @@ impl Plan {
         }
         let step = Step::ALL[dice.index(Step::ALL.len())];
         let moment = Moment::ALL[dice.index(Moment::ALL.len())];
-        self.departures.insert(who, Departure { step, moment, back_after });
+        self.departures.insert(who, Departure { step, moment, back_after, again: false });
     }
 
     /// The most that can leave for good at any points whatever, so that the attempt still has to end with a sum: with
@@ -274,7 +299,7 @@ impl Plan {
             attempt,
             nonce,
             policy: [1; 32],
-            model: [2; 32],
+            model: self.model(attempt),
             vector_len: self.vector_len as u64,
             bits: self.bits,
             prg: if self.seed.0.is_multiple_of(2) { Prg::Aes256Ctr } else { Prg::Aes128Ctr },
@@ -282,6 +307,15 @@ impl Plan {
             min_survivors: if lax { MIN_SURVIVORS } else { self.min_survivors },
             faults: self.faults,
         }
+    }
+
+    /// The digest of the model of an attempt.
+    fn model(&self, attempt: u32) -> [u8; 32] {
+        let mut model = [2; 32];
+        if self.script == Some(Script::RerunsWithAnotherModel) {
+            model[..4].copy_from_slice(&attempt.to_le_bytes());
+        }
+        model
     }
 
     /// What a participant believes an attempt to be about: whoever was given another model believes something else.

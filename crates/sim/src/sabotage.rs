@@ -27,6 +27,8 @@ pub enum Sabotage {
     CorruptPassForHonest,
     /// The authority certifies whomever the coordinator invents, as the registrar does in some scripts.
     AuthorityCertifiesAnybody,
+    /// The coordinator invites both sides of a dispute again.
+    DisputesAreForgotten,
     /// Participants do not count the sums that they help to open.
     SumsAreNotCounted,
 }

@@ -456,7 +456,7 @@ impl World {
         let planned = self.participants[who].departure.filter(|plan| plan.step == step && plan.moment == moment);
         let back_after = match planned {
             Some(departure) => {
-                self.participants[who].departure = None;
+                self.participants[who].departure = Some(departure).filter(|departure| departure.again);
                 departure.back_after
             }
             None if self.now < self.plan.quiet_from && self.faults.chance(self.plan.crashes.participant) => {
@@ -491,7 +491,8 @@ fn observer(plan: &Plan) -> History {
         min_survivors: plan.min_survivors,
         arrives_whole: plan.network.corruption_down == Permille::NEVER && !lies,
         knowledge: Knowledge::new(corrupt, plan.faults, plan.min_survivors),
-        reruns: plan.script == Some(Script::RerunsMinusOne),
+        reruns: plan.script.is_some_and(Script::reruns),
+        max_corrupt: plan.faults.corrupt,
         ..History::default()
     }
 }

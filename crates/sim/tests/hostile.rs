@@ -14,6 +14,8 @@ struct Wanted {
     refusals: &'static [&'static str],
     /// Reasons for which the coordinator rejects.
     rejections: &'static [&'static str],
+    /// Reasons for which attempts end without a sum.
+    ends: &'static [&'static str],
 }
 
 fn play(script: Script, wanted: &Wanted) {
@@ -38,16 +40,19 @@ fn play(script: Script, wanted: &Wanted) {
     for reason in wanted.rejections {
         assert!(tally.rejections.contains_key(*reason), "nothing was rejected for {reason}: {:?}", tally.rejections);
     }
+    for reason in wanted.ends {
+        assert!(tally.aborted.contains_key(*reason), "no attempt ended for {reason}: {:?}", tally.aborted);
+    }
     assert!(tally.completed > 0, "no sum in any world: too much breaks");
-    let lies = script.is_of_coordinator() && script != Script::RerunsMinusOne;
+    let lies = script.is_of_coordinator() && !script.reruns();
     assert!(!lies || tally.lies >= worlds / 2, "only {} lies", tally.lies);
 }
 
 macro_rules! scripts {
-    ($($name:ident: $script:ident, refused $refusals:expr, rejected $rejections:expr;)*) => {
+    ($($name:ident: $script:ident, refused $refusals:expr, rejected $rejections:expr, ended $ends:expr;)*) => {
         $(#[test]
         fn $name() {
-            play(Script::$script, &Wanted { refusals: &$refusals, rejections: &$rejections });
+            play(Script::$script, &Wanted { refusals: &$refusals, rejections: &$rejections, ends: &$ends });
         })*
 
         #[test]
@@ -58,22 +63,25 @@ macro_rules! scripts {
 }
 
 scripts! {
-    lies_about_survivors: LiesAboutSurvivors, refused ["NotCounted", "TooFewSurvivors", "TooFewNeighbours"], rejected [];
-    two_survivor_sets: TwoSurvivorSets, refused ["BadSignature"], rejected [];
-    asking_for_both_shares: AsksForBothShares, refused ["TooFewNeighbours"], rejected [];
-    replaced_keys: ReplacesKeys, refused ["BadNeighbour"], rejected [];
-    invented_participants: InventsParticipants, refused ["BadNeighbour", "RosterSignature"], rejected [];
-    a_shrunk_cohort: ShrinksTheCohort, refused ["RosterTooSmall", "TooFewSurvivors"], rejected [];
-    a_forged_graph: ForgesTheGraph, refused ["WrongNeighbours"], rejected [];
-    another_model: GivesAnotherModel, refused ["WrongContext", "NotInRoster", "BadNeighbour"], rejected [];
-    an_old_attempt_replayed: ReplaysAnOldAttempt, refused ["WrongContext", "NotInRoster"], rejected [];
-    withheld_messages: WithholdsMessages, refused ["TooFewNeighbours"], rejected ["WrongDealers"];
-    declared_dropped: DeclaresDropped, refused ["NotCounted"], rejected [];
-    a_round_again_minus_one: RerunsMinusOne, refused ["TooManySums"], rejected [];
-    garbage: SendsGarbage, refused [], rejected ["Malformed"];
-    wrong_shares: DealsWrongShares, refused [], rejected [];
-    wrong_reveals: RevealsWrongShares, refused [], rejected ["BadShare", "ForeignShare"];
-    old_shares: RepeatsOldShares, refused [], rejected ["WrongContext"];
-    two_messages: SaysTwoThings, refused [], rejected ["AlreadySubmitted"];
-    late_inputs: InputsComeLate, refused [], rejected ["WrongStep"];
+    lies_about_survivors: LiesAboutSurvivors, refused ["NotCounted", "TooFewSurvivors", "TooFewNeighbours"], rejected [], ended [];
+    two_survivor_sets: TwoSurvivorSets, refused ["BadSignature"], rejected [], ended [];
+    asking_for_both_shares: AsksForBothShares, refused ["TooFewNeighbours"], rejected [], ended [];
+    replaced_keys: ReplacesKeys, refused ["BadNeighbour"], rejected [], ended [];
+    invented_participants: InventsParticipants, refused ["BadNeighbour", "RosterSignature"], rejected [], ended [];
+    a_shrunk_cohort: ShrinksTheCohort, refused ["RosterTooSmall", "TooFewSurvivors"], rejected [], ended [];
+    a_forged_graph: ForgesTheGraph, refused ["WrongNeighbours"], rejected [], ended [];
+    another_model: GivesAnotherModel, refused ["WrongContext", "NotInRoster", "BadNeighbour"], rejected [], ended [];
+    an_old_attempt_replayed: ReplaysAnOldAttempt, refused ["WrongContext", "NotInRoster"], rejected [], ended [];
+    withheld_messages: WithholdsMessages, refused ["TooFewNeighbours"], rejected ["WrongDealers"], ended [];
+    declared_dropped: DeclaresDropped, refused ["NotCounted"], rejected [], ended [];
+    a_round_again_minus_one: RerunsMinusOne, refused ["TooManySums"], rejected [], ended [];
+    another_model_again: RerunsWithAnotherModel, refused ["TooManySums"], rejected [], ended [];
+    garbage: SendsGarbage, refused [], rejected ["Malformed"], ended [];
+    wrong_shares: DealsWrongShares, refused [], rejected [], ended ["bad dealers"];
+    few_wrong_shares: SpoilsFewShares, refused [], rejected [], ended ["disputed"];
+    false_complaints: ComplainsFalsely, refused [], rejected ["ForeignShare"], ended ["disputed"];
+    wrong_reveals: RevealsWrongShares, refused [], rejected ["BadShare", "ForeignShare", "MissingShare"], ended [];
+    old_shares: RepeatsOldShares, refused [], rejected ["WrongContext"], ended [];
+    two_messages: SaysTwoThings, refused [], rejected ["AlreadySubmitted"], ended [];
+    late_inputs: InputsComeLate, refused [], rejected ["WrongStep"], ended [];
 }

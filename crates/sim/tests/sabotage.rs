@@ -15,6 +15,7 @@ fn plans(sabotage: Sabotage) -> impl Iterator<Item = (Plan, Plan)> {
             Sabotage::EverybodyStartsOver => Plan::peace(Seed(seed)),
             Sabotage::CorruptPassForHonest => Plan::hostile(Seed(seed), Script::DealsWrongShares),
             Sabotage::AuthorityCertifiesAnybody => Plan::hostile(Seed(seed), Script::InventsParticipants),
+            Sabotage::DisputesAreForgotten => Plan::hostile(Seed(seed), Script::SpoilsFewShares),
             Sabotage::SumsAreNotCounted => Plan::hostile(Seed(seed), Script::RerunsMinusOne),
             Sabotage::ReleasesAreForgotten => crashing(Plan::peace(Seed(seed)), Permille::NEVER, Permille(120)),
             _ => crashing(Plan::chaos(Seed(seed)), Permille(60), Permille(60)),
@@ -97,6 +98,16 @@ fn a_second_sum_of_a_round_is_noticed() {
 #[test]
 fn blame_for_an_honest_dealer_is_noticed() {
     is_caught(Sabotage::CorruptPassForHonest, "nobody_honest_is_blamed");
+}
+
+#[test]
+fn a_dispute_that_ends_two_attempts_is_noticed() {
+    is_caught(Sabotage::DisputesAreForgotten, "every_dispute_has_a_corrupt_side_and_ends_one_attempt");
+}
+
+#[test]
+fn a_dispute_of_two_honest_ones_is_noticed() {
+    is_caught(Sabotage::CorruptPassForHonest, "every_dispute_has_a_corrupt_side_and_ends_one_attempt");
 }
 
 #[test]

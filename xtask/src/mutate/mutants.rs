@@ -690,6 +690,6 @@ const MUTANTS: &[Mutant] = &[
             "if complaining.len() > max_corrupt as usize {",
             "if complaining.len() > max_corrupt.min(0) as usize {",
         )],
-        tests: &[disputes("a_false_complaint_and_silence_end_in_a_dispute_at_every_step")],
+        tests: &[disputes("a_false_complaint_and_silence_end_in_a_dispute_at_every_step"), script("false_complaints")],
     },
 ];

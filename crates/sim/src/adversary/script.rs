@@ -30,10 +30,17 @@ pub enum Script {
     DeclaresDropped,
     /// After a sum, the round begins again without one participant, and again.
     RerunsMinusOne,
+    /// The same, over a model that differs in a bit each time: another digest, and the same round.
+    RerunsWithAnotherModel,
     /// Corrupt participants send bytes that are no message, or damaged ones.
     SendsGarbage,
     /// Corrupt participants deal shares that do not open, or another self-mask seed than they use.
     DealsWrongShares,
+    /// Corrupt participants spoil the shares of no more holders than may be corrupt, and as many honest participants fall
+    /// silent in later steps as the threshold stands.
+    SpoilsFewShares,
+    /// Corrupt participants say of shares that open that they do not, beside the same silence.
+    ComplainsFalsely,
     /// Corrupt participants reveal other shares than they were dealt.
     RevealsWrongShares,
     /// Corrupt participants deal and reveal the shares of an attempt that failed.
@@ -46,7 +53,7 @@ pub enum Script {
 
 impl Script {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::LiesAboutSurvivors,
         Self::TwoSurvivorSets,
         Self::AsksForBothShares,
@@ -59,8 +66,11 @@ impl Script {
         Self::WithholdsMessages,
         Self::DeclaresDropped,
         Self::RerunsMinusOne,
+        Self::RerunsWithAnotherModel,
         Self::SendsGarbage,
         Self::DealsWrongShares,
+        Self::SpoilsFewShares,
+        Self::ComplainsFalsely,
         Self::RevealsWrongShares,
         Self::RepeatsOldShares,
         Self::SaysTwoThings,
@@ -93,12 +103,29 @@ impl Script {
         matches!(self, Self::ReplaysAnOldAttempt | Self::RepeatsOldShares)
     }
 
+    /// Whether a sum is not the end of the round.
+    #[must_use]
+    pub fn reruns(self) -> bool {
+        matches!(self, Self::RerunsMinusOne | Self::RerunsWithAnotherModel)
+    }
+
+    /// Whether its aim is that shares are too few, so that it needs others' silence, attempt after attempt.
+    #[must_use]
+    pub fn disputes(self) -> bool {
+        matches!(self, Self::SpoilsFewShares | Self::ComplainsFalsely)
+    }
+
     /// Attempts, at most.
     pub(crate) fn attempts_max(self) -> u32 {
-        // One more than participants help to open sums of.
-        if self == Self::RerunsMinusOne { SUMS_MAX + 1 } else { 2 }
+        match self {
+            // One more than participants help to open sums of.
+            Self::RerunsMinusOne | Self::RerunsWithAnotherModel => SUMS_MAX + 1,
+            // Each one that ends in dispute brings another pair, so they come to an end.
+            Self::SpoilsFewShares | Self::ComplainsFalsely => 5,
+            _ => 2,
+        }
     }
 }
 
-/// Sums over one model that a participant helps to open: a site's default.
+/// Sums over one model, and sums of one round, that a participant helps to open: a site's default.
 pub const SUMS_MAX: u32 = 3;

@@ -39,6 +39,24 @@ impl Adversary {
                 let shares = ShareKeys::parse(bytes).map(|shares| self.wrong_shares(shares).sign(key));
                 shares.map(say).into_iter().collect()
             }
+            (Script::SpoilsFewShares, Request::Say { step: Step::ShareKeys, bytes }) => {
+                let shares = ShareKeys::parse(bytes).map(|shares| self.few_wrong_shares(shares).sign(key));
+                shares.map(say).into_iter().collect()
+            }
+            (Script::ComplainsFalsely, Request::Upload { header, packed }) => {
+                let header =
+                    MaskedInput::parse(header).map(|header| self.false_complaint(who, attempt, &header).sign(key));
+                header.map(|header| Request::Upload { header, packed: packed.clone() }).into_iter().collect()
+            }
+            (Script::ComplainsFalsely, Request::Say { step: Step::Unmasking, bytes }) => {
+                // Half of them reveal the rest as they have to.
+                let about = self.seen(attempt).complaints.get(&who).cloned().unwrap_or_default();
+                let mut message = Unmasking::parse(bytes);
+                if self.dice.chance(Permille(500)) {
+                    message.iter_mut().for_each(|m| m.shares.retain(|share| !about.contains(&share.dealer)));
+                }
+                message.map(|message| say(message.sign(key))).into_iter().collect()
+            }
             (Script::RevealsWrongShares, Request::Say { step: Step::Unmasking, bytes }) => {
                 let shares = Unmasking::parse(bytes).map(|shares| self.wrong_reveals(shares).sign(key));
                 shares.map(say).into_iter().collect()
@@ -93,6 +111,27 @@ impl Adversary {
             }
         }
         shares
+    }
+
+    /// No more holders than may be corrupt cannot open theirs: nobody can tell that it was not they who lie.
+    fn few_wrong_shares(&mut self, mut shares: ShareKeys) -> ShareKeys {
+        for _ in 0..self.plan.faults.corrupt {
+            let at = self.dice.index(shares.records.len());
+            shares.records[at].sealed[30] ^= 1;
+        }
+        shares
+    }
+
+    /// Of some of the dealers whose shares it was delivered.
+    fn false_complaint(&mut self, who: usize, attempt: u32, header: &MaskedInput) -> MaskedInput {
+        let dealers: Vec<u32> = self.seen(attempt).delivered.get(&who).into_iter().flatten().copied().collect();
+        let rate = Permille(if self.dice.chance(Permille(300)) { 1_000 } else { 300 });
+        let mut complaints: Vec<u32> = dealers.iter().copied().filter(|_| self.dice.chance(rate)).collect();
+        if complaints.is_empty() && !dealers.is_empty() {
+            complaints.push(dealers[self.dice.index(dealers.len())]);
+        }
+        self.seen(attempt).complaints.insert(who, complaints.clone());
+        MaskedInput { complaints, ..header.clone() }
     }
 
     fn wrong_reveals(&mut self, mut message: Unmasking) -> Unmasking {

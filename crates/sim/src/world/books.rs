@@ -71,6 +71,7 @@ fn reason(abort: &Abort) -> &'static str {
         Abort::NoTopology(_) => "no topology",
         Abort::TooFewShares { .. } => "too few shares",
         Abort::BadDealers { .. } => "bad dealers",
+        Abort::Disputed { .. } => "disputed",
         Abort::TimedOut { .. } => "timed out",
         Abort::SumMismatch => "sum mismatch",
         _ => "another reason",
