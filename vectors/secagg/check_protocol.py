@@ -19,7 +19,7 @@ from second.attempt import (
 )  # fmt: skip
 from second.encoding import Encoding
 from second.primitives import (
-    ORDER, add, centred, context_digest, dropouts, is_signed, lagrange, mask, merkle_root, neighbours, quantile, scalar,
+    ORDER, P256_ORDER, add, centred, context_digest, dropouts, is_signed, lagrange, mask, merkle_root, neighbours, quantile, scalar,
     scalar_bytes, share_at, topology, unpack,
 )  # fmt: skip
 
@@ -45,6 +45,19 @@ def check_signatures(folder):
         for test in group["tests"]:
             good = is_signed(key, unhex(test["msg"]), unhex(test["sig"]))
             assert good == (test["result"] == "valid"), f"signature {test['tcId']}"
+    document = json.loads((folder / "ecdsa_secp256r1_sha256_p1363_test.json").read_text(encoding="utf-8"))
+    for group in document["testGroups"]:
+        key = unhex(group["publicKey"]["uncompressed"])
+        for test in group["tests"]:
+            signature = unhex(test["sig"])
+            r, s = signature[:32], int.from_bytes(signature[32:], "big")
+            smaller = min(s, P256_ORDER - s)
+            valid = test["result"] == "valid"
+            good = is_signed(key, unhex(test["msg"]), signature)
+            assert good == (valid and s == smaller), f"P-256 signature {test['tcId']}"
+            if valid:
+                signature = r + smaller.to_bytes(32, "big")
+                assert is_signed(key, unhex(test["msg"]), signature), f"P-256 signature {test['tcId']}, the smaller s"
     # Under the neutral element as the key, r B with r is a signature of whatever one likes.
     identity, seed = bytes([1]) + bytes(31), bytes(32)
     point = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()

@@ -7,7 +7,7 @@ use ed25519_dalek::VerifyingKey;
 use getrandom::{SysRng, rand_core::UnwrapErr};
 use sordino_identity::{IdentityKey, Role, VerifiedChains};
 use sordino_secagg::participant::{Refusal, Reveal, Stored, Trust};
-use sordino_secagg::{ContextDigest, ParticipantId, Signer, Step};
+use sordino_secagg::{CertificateKey, ContextDigest, ParticipantId, Signer, Step};
 use sordino_wire::Code;
 use sordino_wire::api::Assignment;
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
@@ -47,13 +47,14 @@ pub(crate) struct SiteTrust {
 }
 
 impl Trust for SiteTrust {
-    fn participant(&self, id: &ParticipantId, certificates: &[u8]) -> Result<VerifyingKey, String> {
+    fn participant(&self, id: &ParticipantId, certificates: &[u8]) -> Result<CertificateKey, String> {
         let verified = self.chains.verify_client(certificates, since_epoch()).map_err(|error| error.to_string())?;
         let principal = verified.principal();
         if principal.role != Role::Client || principal.id.as_str() != id.as_str() {
             return Err(format!("its certificate is that of {} {}", principal.role, principal.id));
         }
-        verified.verifying_key().copied().ok_or_else(|| "its certificate's key is not Ed25519".to_owned())
+        let key = verified.verifying_key().and_then(|key| (*key).try_into().ok());
+        key.ok_or_else(|| "its certificate's key is not Ed25519".to_owned())
     }
 
     fn registrar(&self) -> &VerifyingKey {

@@ -21,6 +21,7 @@ pub use errors::{Abort, Rejection};
 pub use roster::UnsignedRoster;
 pub use sum::{InputAdder, Payload, PayloadHasher, RunningSum, SumError};
 
+use crate::certificate_key::CertificateKey;
 use crate::context::{Context, ContextDigest, ParticipantId};
 use crate::disputes::Dispute;
 use crate::keys::Role;
@@ -30,7 +31,6 @@ use crate::topology::{Graph, Topology};
 use accept::CheckedInput;
 use complaints::Complaints;
 use dealt::Dealt;
-use ed25519_dalek::VerifyingKey;
 use helped::{Helped, keep_helped};
 use roster::{Member, Roster};
 use sordino_codec::packed_len;
@@ -59,7 +59,7 @@ pub struct Setup {
     /// What it is about.
     pub context: Context,
     /// Who is invited, with the key of its certificate.
-    pub cohort: BTreeMap<ParticipantId, VerifyingKey>,
+    pub cohort: BTreeMap<ParticipantId, CertificateKey>,
     /// Answers that let a step close before its deadline; in Unmasking, shares enough to open every secret.
     pub quorum: u32,
     /// Deadlines.

@@ -18,7 +18,7 @@
 //!   next, or in dispute with the other side and never in one cohort with it again ([`Disputes`]).
 //! - *Network*: assumed hostile; every message is bound to its context and signed. Confidentiality of shares rests on
 //!   X25519 with ML-KEM-768 and AES-256-GCM, that of inputs on the same exchange and AES in counter mode: who records
-//!   an attempt has to break both halves. Signatures are Ed25519 and have to hold for as long as the attempt takes.
+//!   an attempt has to break both halves. Signatures are Ed25519 or ECDSA and have to hold for as long as the attempt takes.
 //! - *Best effort*: secrets are wiped when dropped, and no branch or index depends on them in our own code; what
 //!   compilers and operating systems copy is theirs.
 //!
@@ -29,6 +29,7 @@
 #![forbid(unsafe_code)]
 
 mod canonical;
+mod certificate_key;
 mod context;
 pub mod coordinator;
 mod disputes;
@@ -46,6 +47,7 @@ mod wycheproof;
 mod x25519;
 
 pub use canonical::Malformed;
+pub use certificate_key::{BadCertificateKey, CertificateKey};
 pub use context::{Context, ContextDigest, Faults, InvalidParticipantId, NAME_MAX, ParticipantId, Prg, VERSION};
 pub use disputes::{Dispute, Disputes};
 pub use keys::BadKeys;

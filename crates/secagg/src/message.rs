@@ -1,7 +1,7 @@
 //! The protocol's messages and their bytes. `docs/protocol.md` describes them field by field.
 //!
 //! Every message begins with a u16 version and a u16 type, and names its context. A participant's message ends with its
-//! Ed25519 signature over everything before it. Lengths are checked before anything is allocated.
+//! signature over everything before it. Lengths are checked before anything is allocated.
 
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) mod recode;
@@ -12,7 +12,7 @@ mod tests;
 
 pub(crate) use shares::{DeliveredShares, Delivery, SealedShares, ShareKeys};
 pub use signature::Signer;
-pub(crate) use signature::{Claim, claim, verify, verify_all, verify_message};
+pub(crate) use signature::{Claim, claim, is_plain, verify, verify_all, verify_ed25519, verify_message};
 
 use crate::canonical::{Malformed, Reader, Writer};
 use crate::context::{ContextDigest, ParticipantId, VERSION};

@@ -24,6 +24,7 @@ pub use exposure::{EXPOSURE_MODELS_MAX, EXPOSURE_TASKS_MAX, Exposure, Reveal};
 pub use stored::{RestoreError, Stored};
 
 use crate::canonical::Malformed;
+use crate::certificate_key::CertificateKey;
 use crate::context::{Context, ContextDigest, ParticipantId};
 use crate::keys::{
     ChannelSecret, Edge, Encapsulation, End, MaskSecret, PlainShares, PublicKeys, Role, Root, SaltedShare,
@@ -34,7 +35,7 @@ use crate::message::{
     AdvertiseKeys, AnnouncedNeighbour, CERTIFICATES_MAX, Claim, ConsistencySignature, DeliveredShares, Delivery,
     MaskedInput, RevealedShare, RosterAnnouncement, SealedShares, ShareKeys, SignatureList, Signer, Step, SurvivorList,
     SurvivorSet, Unmasking, advertisement_digest, claim, dealers_digest, roster_leaf, roster_statement,
-    survivors_statement, verify, verify_all,
+    survivors_statement, verify_all, verify_ed25519,
 };
 use crate::prg::{self, MaskKey, Sign};
 use crate::shamir::Polynomial;
@@ -52,9 +53,9 @@ pub trait Trust {
     ///
     /// # Errors
     /// Why it is not believed, in a few words.
-    fn participant(&self, id: &ParticipantId, certificates: &[u8]) -> Result<VerifyingKey, String>;
+    fn participant(&self, id: &ParticipantId, certificates: &[u8]) -> Result<CertificateKey, String>;
 
-    /// The registrar's key, which admits principals.
+    /// The registrar's Ed25519 key, which admits principals.
     fn registrar(&self) -> &VerifyingKey;
 }
 
@@ -266,7 +267,7 @@ fn malformed(step: Step) -> impl FnOnce(Malformed) -> Refusal {
 #[derive(Clone)]
 struct Neighbour {
     id: ParticipantId,
-    key: VerifyingKey,
+    key: CertificateKey,
     /// SHA-256 of its advertisement.
     advertised: Hash,
 }
@@ -492,7 +493,7 @@ fn check_roster(
     if !stands(&roster_leaf(&session.id, &advertised), index, &path) {
         return Err(Refusal::NotInRoster { index });
     }
-    if !verify(trust.registrar(), &roster_statement(&session.digest, n, &roster_root), &registrar_signature) {
+    if !verify_ed25519(trust.registrar(), &roster_statement(&session.digest, n, &roster_root), &registrar_signature) {
         return Err(Refusal::RosterSignature { n });
     }
     let topology = Topology::derive(n, &session.context.faults)?;

@@ -3,9 +3,9 @@
 
 use crate::kem::{ENCAPSULATION_LEN, KEY_LEN, KemPublic, KemSecret};
 use crate::keys::{ChannelSecret, Edge, PlainShares, PublicKeys, SaltedShare};
-use crate::message::{Claim, verify, verify_all};
+use crate::message::{Claim, verify, verify_all, verify_ed25519};
 use crate::x25519::{X25519Secret, has_small_order};
-use crate::{ContextDigest, ParticipantId};
+use crate::{CertificateKey, ContextDigest, ParticipantId};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use curve25519_dalek::scalar::Scalar;
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
@@ -95,19 +95,79 @@ fn ed25519_strict() {
             assert_eq!(test["result"], "invalid", "test {}", test["tcId"]);
             continue;
         };
-        let good = verify(&key, &bytes(&test["msg"]), &signature);
+        let good = verify_ed25519(&key, &bytes(&test["msg"]), &signature);
         assert_eq!(good, test["result"] == "valid", "test {}", test["tcId"]);
         valid += usize::from(good);
+        let key = CertificateKey::try_from(key).expect("the keys are good");
+        assert_eq!(verify(&key, &bytes(&test["msg"]), &signature), good, "test {}", test["tcId"]);
         // Many at once: between good ones, a bad one is found and named.
         let claim = || Claim { key: &key, statement: bytes(&test["msg"]), signature };
         let own = SigningKey::from_bytes(&[7; 32]);
-        let own_key = own.verifying_key();
+        let own_key = own.verifying_key().try_into().expect("a good key");
         let honest =
             || Claim { key: &own_key, statement: b"honest".to_vec(), signature: own.sign(b"honest").to_bytes() };
         let together = verify_all(&[honest(), claim(), honest(), claim()]);
         assert_eq!(together, if good { Ok(()) } else { Err(1) }, "test {}", test["tcId"]);
     }
     assert_eq!(valid, 88);
+}
+
+/// Of a valid signature and its mirror image (r, n - s), the one with the smaller s counts.
+#[test]
+fn ecdsa_p256_with_the_smaller_s() {
+    let (tests, count) = tests(include_str!("../tests/vectors/wycheproof/ecdsa_secp256r1_sha256_p1363_test.json"));
+    assert_eq!(tests.len(), count);
+    let [mut valid, mut mirrored] = [0; 2];
+    for (group, test) in &tests {
+        let id = &test["tcId"];
+        let key = CertificateKey::p256(&bytes(&group["publicKey"]["uncompressed"])).expect("the keys are points");
+        // A signature of another length is no field of any message.
+        let Ok(signature) = <[u8; 64]>::try_from(bytes(&test["sig"])) else {
+            assert_eq!(test["result"], "invalid", "test {id}");
+            continue;
+        };
+        let message = bytes(&test["msg"]);
+        let got = verify(&key, &message, &signature);
+        if test["result"] == "invalid" {
+            assert!(!got, "test {id}");
+            continue;
+        }
+        let mirror = mirrored_signature(&signature);
+        assert_ne!(got, verify(&key, &message, &mirror), "test {id}: one of the two");
+        assert_eq!(got, signature < mirror, "test {id}: the smaller one");
+        valid += usize::from(got);
+        mirrored += usize::from(!got);
+        // Among signatures of both kinds it is found and named.
+        let own = SigningKey::from_bytes(&[7; 32]);
+        let own_key = own.verifying_key().try_into().expect("a good key");
+        let honest =
+            || Claim { key: &own_key, statement: b"honest".to_vec(), signature: own.sign(b"honest").to_bytes() };
+        let claim = |signature| Claim { key: &key, statement: message.clone(), signature };
+        let [good, bad] = if got { [signature, mirror] } else { [mirror, signature] };
+        assert_eq!(verify_all(&[honest(), claim(good), honest()]), Ok(()), "test {id}");
+        assert_eq!(verify_all(&[honest(), claim(good), honest(), claim(bad)]), Err(3), "test {id}");
+        let false_claim = Claim { signature: [1; 64], ..honest() };
+        assert_eq!(verify_all(&[claim(good), false_claim, claim(bad)]), Err(1), "test {id}");
+        // A signature of the other kind is none of this one.
+        assert!(!verify(&own_key, &message, &good) && !verify(&key, b"honest", &honest().signature), "test {id}");
+    }
+    assert_eq!((valid, mirrored), (103, 70));
+}
+
+/// (r, n - s) for (r, s).
+fn mirrored_signature(signature: &[u8; 64]) -> [u8; 64] {
+    const ORDER: [u8; 32] = [
+        0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6,
+        0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+    ];
+    let mut mirror = *signature;
+    let mut borrow = false;
+    for at in (0..32).rev() {
+        let (difference, under) = ORDER[at].overflowing_sub(signature[32 + at]);
+        let (difference, again) = difference.overflowing_sub(u8::from(borrow));
+        (mirror[32 + at], borrow) = (difference, under || again);
+    }
+    mirror
 }
 
 #[test]

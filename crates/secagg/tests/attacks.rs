@@ -359,7 +359,7 @@ fn a_registrar_signs_for_those_it_admitted_only() {
     assert!(roster.statement(|id| world.key_of(id)).is_ok());
     let stranger = world.parties[2].id.clone();
     assert_eq!(roster.statement(|id| world.key_of(id).filter(|_| *id != stranger)), Err(stranger.clone()));
-    let other = world.parties[3].key.verifying_key();
+    let other = world.parties[3].certificate_key();
     let mistaken = |id: &ParticipantId| if *id == stranger { Some(other) } else { world.key_of(id) };
     assert_eq!(roster.statement(mistaken), Err(stranger.clone()));
 }

@@ -13,12 +13,13 @@ pub use script::{SUMS_MAX, Script};
 use crate::coordinator::CoordinatorNode;
 use crate::dice::{Dice, Purpose};
 use crate::message::{Answer, Reply, Request};
+use crate::participant::certified;
 use crate::plan::Plan;
-use ed25519_dalek::{SigningKey, VerifyingKey};
+use ed25519_dalek::SigningKey;
 use sordino_forge::{self as forge, Delivered, Hash, Roster};
 use sordino_secagg::coordinator::{Millis, Outgoing, Receipt};
 use sordino_secagg::participant::Refusal;
-use sordino_secagg::{ParticipantId, Step};
+use sordino_secagg::{CertificateKey, ParticipantId, Step};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What an honest participant has to make of a lie.
@@ -120,8 +121,8 @@ impl Adversary {
     }
 
     /// Somebody whom it invents, with a key.
-    pub(crate) fn invented(&self) -> (ParticipantId, VerifyingKey) {
-        (ParticipantId::new(lies::INVENTED).expect("a plain name"), self.own.verifying_key())
+    pub(crate) fn invented(&self) -> (ParticipantId, CertificateKey) {
+        (ParticipantId::new(lies::INVENTED).expect("a plain name"), certified(&self.own))
     }
 
     fn seen(&mut self, attempt: u32) -> &mut Seen {

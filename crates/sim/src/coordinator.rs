@@ -12,10 +12,9 @@ use crate::message::{Answer, Reply, Request};
 use crate::participant::FIRST_ATTEMPT;
 use crate::plan::Plan;
 use crate::sabotage::Sabotage;
-use ed25519_dalek::VerifyingKey;
 use sordino_codec::RingVector;
 use sordino_secagg::coordinator::{Abort, Coordinator, Millis, Outgoing, Receipt, Rejection, RunningSum, Setup};
-use sordino_secagg::{Dispute, Disputes, ParticipantId, Step};
+use sordino_secagg::{CertificateKey, Dispute, Disputes, ParticipantId, Step};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How an attempt ended.
@@ -36,9 +35,9 @@ pub enum Outcome {
 pub(crate) struct CoordinatorNode {
     plan: Plan,
     /// Who is invited to the running attempt.
-    cohort: BTreeMap<ParticipantId, VerifyingKey>,
+    cohort: BTreeMap<ParticipantId, CertificateKey>,
     /// Who can be invited to the next one, if it is in dispute with nobody there.
-    eligible: BTreeMap<ParticipantId, VerifyingKey>,
+    eligible: BTreeMap<ParticipantId, CertificateKey>,
     /// Of all attempts that have ended.
     disputes: Disputes,
     attempts: Vec<AttemptDisk>,
@@ -74,7 +73,7 @@ pub(crate) struct Crashed;
 pub(crate) type Breaks<'a> = &'a mut dyn FnMut() -> bool;
 
 impl CoordinatorNode {
-    pub(crate) fn new(plan: &Plan, cohort: BTreeMap<ParticipantId, VerifyingKey>, now: Millis) -> Self {
+    pub(crate) fn new(plan: &Plan, cohort: BTreeMap<ParticipantId, CertificateKey>, now: Millis) -> Self {
         let mut node = Self {
             plan: plan.clone(),
             cohort: cohort.clone(),

@@ -13,17 +13,22 @@ use rand_core::CryptoRng;
 use sordino_codec::RingVector;
 use sordino_secagg::coordinator::{Outgoing, Receipt, Rejection};
 use sordino_secagg::participant::{AwaitingRoster, Exposure, Identity, Refusal, Stored, Trust};
-use sordino_secagg::{Context, ParticipantId, Step};
+use sordino_secagg::{CertificateKey, ParticipantId, Step};
 use std::collections::BTreeMap;
 
 /// Whom participants believe: a certificate is its owner's name, and the directory knows the keys.
 pub(crate) struct Directory {
-    pub(crate) keys: BTreeMap<ParticipantId, VerifyingKey>,
+    pub(crate) keys: BTreeMap<ParticipantId, CertificateKey>,
     pub(crate) registrar: VerifyingKey,
 }
 
+/// A key that the simulator has drawn.
+pub(crate) fn certified(key: &SigningKey) -> CertificateKey {
+    key.verifying_key().try_into().expect("a good key")
+}
+
 impl Trust for Directory {
-    fn participant(&self, id: &ParticipantId, certificates: &[u8]) -> Result<VerifyingKey, String> {
+    fn participant(&self, id: &ParticipantId, certificates: &[u8]) -> Result<CertificateKey, String> {
         if certificates != id.as_str().as_bytes() {
             return Err("the certificate names somebody else".into());
         }

@@ -10,7 +10,7 @@ use crate::history::History;
 use crate::invariants::{INVARIANTS, Invariant, Violation};
 use crate::knowledge::Knowledge;
 use crate::message::{Answer, Reply, Request};
-use crate::participant::{Action, Computed, Directory, ParticipantNode};
+use crate::participant::{Action, Computed, Directory, ParticipantNode, certified};
 use crate::plan::{Moment, Plan};
 use crate::sabotage::Sabotage;
 use crate::tally::{Tally, variant};
@@ -112,8 +112,7 @@ impl World {
         }
         let registrar =
             Registrar { key: SigningKey::from_bytes(&secrets.bytes()), signed: BTreeMap::new(), asked: None };
-        let keys: BTreeMap<_, _> =
-            participants.iter().map(|node| (node.id.clone(), node.key.verifying_key())).collect();
+        let keys: BTreeMap<_, _> = participants.iter().map(|node| (node.id.clone(), certified(&node.key))).collect();
         let mut directory = Directory { keys: keys.clone(), registrar: registrar.key.verifying_key() };
         let signers: Vec<SigningKey> = participants.iter().map(|node| node.key.clone()).collect();
         let adversary = Adversary::new(&plan, &signers, &registrar.key);

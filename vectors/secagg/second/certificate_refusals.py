@@ -3,8 +3,9 @@
 from datetime import datetime, timedelta, timezone
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, SECP384R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from .attempt import Refusal
@@ -64,6 +65,11 @@ def check():
     for chain in (good, [*good, root.certificate]):
         assert trust.participant(NAME.encode(), encode_chain(chain)) == key.public_key().public_bytes_raw()
 
+    p256 = generate_private_key(SECP256R1())
+    chain = encode_chain([certificate(subject, p256, between, [URI]), between.certificate])
+    point = p256.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    assert trust.participant(NAME.encode(), chain) == point
+
     stranger = Authority("root", path_length=1)
     strange = Authority("intermediate", stranger)
     deeper = Authority("deeper", between)
@@ -96,7 +102,7 @@ def check():
         "an authority that may sign messages": encode_chain([leaf(ca=True, issues=False), between.certificate]),
         "a leaf that may issue": encode_chain([leaf(issues=True), between.certificate]),
         "a key of another kind": encode_chain(
-            [certificate(subject, generate_private_key(SECP256R1()), between, [URI]), between.certificate]
+            [certificate(subject, generate_private_key(SECP384R1()), between, [URI]), between.certificate]
         ),
         "an issuer that is no authority": encode_chain([leaf(impostor), impostor.certificate]),
         "an issuer that may not issue": encode_chain([leaf(powerless), powerless.certificate]),

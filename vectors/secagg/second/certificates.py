@@ -6,7 +6,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from .attempt import Refusal
@@ -44,6 +44,11 @@ def _uris(certificate):
     return names.get_values_for_type(x509.UniformResourceIdentifier) if names else []
 
 
+def _is_of_a_kind(key):
+    p256 = isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1)
+    return p256 or isinstance(key, Ed25519PublicKey)
+
+
 def _holds(certificate, now):
     # Both ends are included, in whole seconds.
     return certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc + timedelta(seconds=1)
@@ -56,9 +61,7 @@ def _issued(issuer, subject, below):
         return False
     if constraints.path_length is not None and constraints.path_length < below:
         return False
-    key = issuer.public_key()
-    p256 = isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1)
-    if not p256 and not isinstance(key, Ed25519PublicKey):
+    if not _is_of_a_kind(issuer.public_key()):
         return False
     try:
         subject.verify_directly_issued_by(issuer)
@@ -75,7 +78,7 @@ class FederationTrust:
         self.now = now or (lambda: datetime.now(timezone.utc))
 
     def participant(self, name, certificates):
-        """The Ed25519 key that a chain certifies for a participant of this federation."""
+        """The key that a chain certifies for a participant of this federation: Ed25519, or a P-256 point, uncompressed."""
         who, chain, now = name.decode(), decode_chain(certificates), self.now()
         if not 1 <= len(chain) <= CHAIN_MAX:
             raise Refusal(f"{who}: a chain of {len(chain)} certificates")
@@ -85,7 +88,9 @@ class FederationTrust:
             key = self._check_leaf(chain[0], f"spiffe://{self.federation}/client/{who}")
         except ValueError as error:
             raise Refusal(f"{who}: {error}") from error
-        return key.public_bytes_raw()
+        if isinstance(key, Ed25519PublicKey):
+            return key.public_bytes_raw()
+        return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
 
     def _check_path(self, path, now):
         for certificate in path:
@@ -109,6 +114,6 @@ class FederationTrust:
         if _uris(leaf) != [expected]:
             raise ValueError(f"its certificate is that of {_uris(leaf)}")
         key = leaf.public_key()
-        if not isinstance(key, Ed25519PublicKey):
-            raise ValueError("its certificate's key is not Ed25519")
+        if not _is_of_a_kind(key):
+            raise ValueError("its certificate's key is neither Ed25519 nor P-256")
         return key

@@ -9,7 +9,9 @@ from hashlib import sha256
 
 import numpy as np
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -83,9 +85,30 @@ def _is_plain_point(encoded):
     return y < _P and y not in _SMALL_ORDER
 
 
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+
 def is_signed(key, statement, signature):
-    """Ed25519, strictly; the library checks that S is canonical."""
-    if len(key) != 32 or len(signature) != 64 or not _is_plain_point(key) or not _is_plain_point(signature[:32]):
+    """By an Ed25519 key of 32 bytes, or by a P-256 key, which is a point of 65 bytes."""
+    verifies = _p256_verifies if len(key) == 65 else _ed25519_verifies
+    return len(signature) == 64 and verifies(key, statement, signature)
+
+
+def _p256_verifies(key, statement, signature):
+    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+    if s > P256_ORDER // 2:
+        return False
+    try:
+        key = EllipticCurvePublicKey.from_encoded_point(SECP256R1(), key)
+        key.verify(encode_dss_signature(r, s), statement, ECDSA(SHA256()))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _ed25519_verifies(key, statement, signature):
+    """Strictly; the library checks that S is canonical."""
+    if len(key) != 32 or not _is_plain_point(key) or not _is_plain_point(signature[:32]):
         return False
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, statement)

@@ -157,6 +157,29 @@ const MUTANTS: &[Mutant] = &[
         tests: &[protocol("nobody_speaks_for_another")],
     },
     Mutant {
+        name: "a P-256 signature with the larger s counts too",
+        edits: &[secagg(
+            "signature[32..] <= P256_HALF_ORDER[..] && key.verify(message, signature).is_ok()",
+            "let _ = P256_HALF_ORDER;
+                key.verify(message, signature).is_ok()",
+        )],
+        tests: &[unit("wycheproof::ecdsa_p256_with_the_smaller_s")],
+    },
+    Mutant {
+        name: "a batch that holds vouches for the P-256 signatures beside it",
+        edits: &[secagg("(batch && claim.key.ed25519().is_some()) ||", "batch ||")],
+        tests: &[unit("wycheproof::ecdsa_p256_with_the_smaller_s")],
+    },
+    Mutant {
+        name: "any 65 bytes are a P-256 key",
+        edits: &[secagg(
+            "if point[0] != UNCOMPRESSED || ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).is_err() {",
+            "let _ = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point);
+        if point[0] != UNCOMPRESSED {",
+        )],
+        tests: &[unit("certificate_key::tests::what_is_no_key_is_refused")],
+    },
+    Mutant {
         name: "anybody may advertise in anybody's name",
         edits: &[secagg("    if decoded.id != *from {", "    if false {")],
         tests: &[protocol("nobody_speaks_for_another")],
@@ -193,7 +216,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the registrar's signature of a roster is not checked",
         edits: &[secagg(
-            "if !verify(trust.registrar(), &roster_statement(&session.digest, n, &roster_root), &registrar_signature) {",
+            "if !verify_ed25519(trust.registrar(), &roster_statement(&session.digest, n, &roster_root), &registrar_signature) {",
             r#"let _ = (trust.registrar(), &registrar_signature, roster_statement);
     if false {"#,
         )],

@@ -10,7 +10,7 @@ use sordino_identity::{
     Authority, FederationId, IdentityKey, Principal, Role, SerialNumber, TrustAnchors, Validity, VerifiedChains,
     encode_chain, make_csr,
 };
-use sordino_secagg::{NEIGHBOURS_MAX, ParticipantId, Signer, participant::Trust};
+use sordino_secagg::{CertificateKey, NEIGHBOURS_MAX, ParticipantId, Signer, participant::Trust};
 use std::{cell::Cell, error::Error, time::Duration};
 
 /// A federation that lasts as long as the measurement.
@@ -93,8 +93,8 @@ fn make(sites: u32) -> Result<Certificates, Box<dyn Error + Send + Sync>> {
 }
 
 impl SiteKey {
-    pub(crate) fn verifying_key(&self) -> VerifyingKey {
-        self.0.verifying_key()
+    pub(crate) fn certificate_key(&self) -> CertificateKey {
+        self.0.verifying_key().try_into().expect("a key that was made here")
     }
 }
 
@@ -118,7 +118,7 @@ impl TimedTrust<'_> {
         self.spent.get()
     }
 
-    fn check(&self, id: &ParticipantId, certificates: &[u8]) -> Result<VerifyingKey, String> {
+    fn check(&self, id: &ParticipantId, certificates: &[u8]) -> Result<CertificateKey, String> {
         let chains = self.own.as_ref().unwrap_or(&self.federation.known);
         let verified = chains.verify_client(certificates, self.federation.now).map_err(|error| error.to_string())?;
         let principal = verified.principal();
@@ -130,7 +130,7 @@ impl TimedTrust<'_> {
 }
 
 impl Trust for TimedTrust<'_> {
-    fn participant(&self, id: &ParticipantId, certificates: &[u8]) -> Result<VerifyingKey, String> {
+    fn participant(&self, id: &ParticipantId, certificates: &[u8]) -> Result<CertificateKey, String> {
         let (key, cost) = Cost::of(|| self.check(id, certificates));
         let mut spent = self.spent.get();
         spent += cost;

@@ -183,7 +183,7 @@ pub(crate) fn run(scenario: &Scenario, federation: &Certificates, how: How<'_>) 
 }
 
 fn begin(context: &Context, sites: &[Site]) -> Coordinator {
-    let cohort = sites.iter().map(|site| (site.id.clone(), site.key.verifying_key())).collect();
+    let cohort = sites.iter().map(|site| (site.id.clone(), site.key.certificate_key())).collect();
     let timing = Timing { advertise: 1_000, step: 1_000, grace: 1_000, attempt: 10_000 };
     Coordinator::new(Setup { context: context.clone(), cohort, quorum: u32::MAX, timing }, 0)
 }
@@ -194,7 +194,7 @@ fn sign_roster(
     federation: &Certificates,
 ) -> Result<(Vec<u8>, [u8; 64]), BenchError> {
     let roster = coordinator.roster_to_sign().ok_or_else(|| silent_one("the registrar"))?;
-    let keys: BTreeMap<_, _> = sites.iter().map(|site| (&site.id, site.key.verifying_key())).collect();
+    let keys: BTreeMap<_, _> = sites.iter().map(|site| (&site.id, site.key.certificate_key())).collect();
     let statement = roster.statement(|id| keys.get(id).copied()).map_err(|id| silent_one(id.as_str()))?;
     let signature = federation.registrar_signature(&statement);
     Ok((statement, signature))

@@ -10,7 +10,7 @@ use sordino_codec::{Encoding, RingVector};
 use sordino_secagg::coordinator::{
     Abort, Coordinator, Outgoing, PayloadHasher, Receipt, Rejection, RunningSum, Setup, SumError, Timing,
 };
-use sordino_secagg::{Dispute, ParticipantId, Step};
+use sordino_secagg::{CertificateKey, Dispute, ParticipantId, Step};
 use sordino_store::{Spool, SpoolError, SpoolKey, StoreError};
 use sordino_wire::api::{Assignment, AttemptId};
 use sordino_wire::{CheckedPolicy, Digest};
@@ -184,7 +184,8 @@ impl Attempt {
             .iter()
             .map(|(id, key)| {
                 let id = ParticipantId::new(id).map_err(|_| damaged("cohort"))?;
-                Ok((id, VerifyingKey::from_bytes(&key.0).map_err(|_| damaged("cohort"))?))
+                let key = VerifyingKey::from_bytes(&key.0).map_err(|_| damaged("cohort"))?;
+                Ok((id, CertificateKey::try_from(key).map_err(|_| damaged("cohort"))?))
             })
             .collect::<Result<BTreeMap<_, _>, StoreError>>()?;
         let invited: BTreeSet<_> = cohort.keys().cloned().collect();
@@ -558,7 +559,7 @@ impl Attempt {
     }
 }
 
-fn setup(app: &App, plan: &Plan, cohort: BTreeMap<ParticipantId, VerifyingKey>) -> Setup {
+fn setup(app: &App, plan: &Plan, cohort: BTreeMap<ParticipantId, CertificateKey>) -> Setup {
     let timing = &plan.policy.policy().timing;
     let seconds = |seconds: f64| to_millis(Duration::from_secs_f64(seconds));
     let n = u32::try_from(cohort.len()).unwrap_or(u32::MAX);

@@ -54,7 +54,7 @@ impl Registrar for LocalRegistrar {
             for member in roster.members() {
                 let admitted = self.store.principal(member.as_str()).await?;
                 let admitted = admitted.filter(|row| row.role == Role::Client.as_str());
-                let key = admitted.and_then(|row| VerifyingKey::from_bytes(&row.verifying_key).ok());
+                let key = admitted.and_then(|row| VerifyingKey::from_bytes(&row.verifying_key).ok()?.try_into().ok());
                 keys.insert(member.clone(), key.ok_or_else(|| RegistrarError::NotAdmitted(member.clone()))?);
             }
             let statement = roster.statement(|id| keys.get(id).copied()).map_err(RegistrarError::NotAdmitted)?;

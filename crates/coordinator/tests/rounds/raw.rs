@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use sordino_coordinator::bulk::{CONTENT_DIGEST, digest_value};
 use sordino_identity::{IdentityKey, TrustAnchors};
 use sordino_secagg::{
-    ParticipantId, Signer, Step,
+    CertificateKey, ParticipantId, Signer, Step,
     participant::{AwaitingRoster, Identity, Stored, Trust},
 };
 use sordino_wire::{
@@ -55,7 +55,7 @@ struct OwnTrust {
 }
 
 impl Trust for OwnTrust {
-    fn participant(&self, _: &ParticipantId, certificates: &[u8]) -> Result<VerifyingKey, String> {
+    fn participant(&self, _: &ParticipantId, certificates: &[u8]) -> Result<CertificateKey, String> {
         let mut chain = Vec::new();
         let mut rest = certificates;
         while let Some((len, more)) = rest.split_first_chunk::<4>() {
@@ -65,7 +65,7 @@ impl Trust for OwnTrust {
         }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let verified = self.anchors.verify_client(&chain, now).map_err(|error| error.to_string())?;
-        Ok(*verified.verifying_key().unwrap())
+        CertificateKey::try_from(*verified.verifying_key().unwrap()).map_err(|error| error.to_string())
     }
 
     fn registrar(&self) -> &VerifyingKey {

@@ -1,11 +1,11 @@
 //! Who advertised keys, and the statement about them that the registrar signs.
 
+use crate::certificate_key::CertificateKey;
 use crate::context::{ContextDigest, ParticipantId};
 use crate::keys::End;
 use crate::merkle::{self, Hash, Tree};
 use crate::message::{AdvertiseKeys, advertisement_digest, claim, roster_leaf, roster_statement, verify_all};
 use crate::topology::Graph;
-use ed25519_dalek::VerifyingKey;
 
 /// Those who advertised, in the order of their names, with the graph over them.
 pub(super) struct Roster {
@@ -16,7 +16,7 @@ pub(super) struct Roster {
 
 pub(super) struct Member {
     pub(super) id: ParticipantId,
-    pub(super) key: VerifyingKey,
+    pub(super) key: CertificateKey,
     pub(super) advertisement: Vec<u8>,
     /// SHA-256 of it.
     pub(super) advertised: Hash,
@@ -70,7 +70,10 @@ impl UnsignedRoster {
     ///
     /// # Errors
     /// The first member for whom this does not hold.
-    pub fn statement(&self, key_of: impl Fn(&ParticipantId) -> Option<VerifyingKey>) -> Result<Vec<u8>, ParticipantId> {
+    pub fn statement(
+        &self,
+        key_of: impl Fn(&ParticipantId) -> Option<CertificateKey>,
+    ) -> Result<Vec<u8>, ParticipantId> {
         let mut leaves = Vec::with_capacity(self.members.len());
         let mut keys = Vec::with_capacity(self.members.len());
         let mut last = None;

@@ -3,11 +3,11 @@
 use super::signature::{Claim, Signer, verify};
 use super::{NEIGHBOURS_MAX, SHARES_PATH_MAX, begin, kind, open, read_path, write_path};
 use crate::canonical::{Malformed, Reader, Writer};
+use crate::certificate_key::CertificateKey;
 use crate::context::{ContextDigest, VERSION};
 use crate::keys::{Encapsulation, PlainShares, ShareCommitments};
 use crate::labels;
 use crate::merkle::{self, Hash};
-use ed25519_dalek::VerifyingKey;
 use std::ops::Range;
 
 /// What a dealer sealed for one holder, with the commitments that the holder checks it against.
@@ -126,7 +126,7 @@ impl ShareKeys {
         &self.bytes
     }
 
-    pub(crate) fn is_signed_by(&self, key: &VerifyingKey, context: &ContextDigest) -> bool {
+    pub(crate) fn is_signed_by(&self, key: &CertificateKey, context: &ContextDigest) -> bool {
         let holders = u32::try_from(self.records.len()).expect("the decoder bounds the list");
         let root = self.tree.root();
         let statement = shares_statement(context, self.index, &self.self_seed_commitment, holders, &root);
@@ -192,7 +192,12 @@ impl<'a> Delivery<'a> {
     }
 
     /// What the dealer has signed, if this is one of the pairs that it sealed for `holders` neighbours.
-    pub(crate) fn claim<'k>(&self, context: &ContextDigest, holders: u32, key: &'k VerifyingKey) -> Option<Claim<'k>> {
+    pub(crate) fn claim<'k>(
+        &self,
+        context: &ContextDigest,
+        holders: u32,
+        key: &'k CertificateKey,
+    ) -> Option<Claim<'k>> {
         let leaf = merkle::leaf(self.record);
         let root = merkle::root_of_path(&leaf, self.position as usize, holders as usize, &self.path)?;
         let statement = shares_statement(context, self.dealer, &self.self_seed_commitment, holders, &root);

@@ -5,11 +5,11 @@ use super::{
     Session,
 };
 use crate::canonical::{Malformed, Reader, Writer};
+use crate::certificate_key::CertificateKey;
 use crate::context::{Context, ContextDigest, ParticipantId, VERSION};
 use crate::keys::{ChannelSecret, PlainShares, PublicKeys, Role, Root, SaltedShare, SecretScalar, SelfSeed};
 use crate::message::{NEIGHBOURS_MAX, ROSTER_MAX, Step, SurvivorSet};
 use crate::topology::Topology;
-use ed25519_dalek::VerifyingKey;
 use sordino_codec::{RingVector, pack, packed_len, unpack};
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
@@ -228,7 +228,7 @@ fn write_place(out: &mut Writer, place: &Place) {
     let Place { index, topology: Topology { n, k, t }, roster_root, advertised, neighbours } = place;
     out.u32(*index).u32(*n).u32(*k).u32(*t).raw(roster_root).raw(advertised).count(neighbours.len());
     for (index, Neighbour { id, key, advertised }) in neighbours {
-        out.u32(*index).bytes(id.as_str().as_bytes()).raw(key.as_bytes()).raw(advertised);
+        out.u32(*index).bytes(id.as_str().as_bytes()).bytes(&key.to_bytes()).raw(advertised);
     }
 }
 
@@ -261,12 +261,12 @@ fn read_place(input: &mut Reader<'_>) -> Result<Place, Malformed> {
     let topology = Topology { n: input.u32("n")?, k: input.u32("k")?, t: input.u32("t")? };
     let roster_root = input.hash("roster")?;
     let own = input.hash("own keys")?;
-    let count = input.count(NEIGHBOURS_MAX, 4 + 4 + 2 * 32, "neighbours")?;
+    let count = input.count(NEIGHBOURS_MAX, 4 + 4 + 4 + 33 + 32, "neighbours")?;
     let neighbours = (0..count)
         .map(|_| {
             let index = input.u32("neighbour")?;
             let id = read_id(input)?;
-            let key = VerifyingKey::from_bytes(&input.array("certificate key")?)
+            let key = CertificateKey::from_bytes(input.bytes(CertificateKey::MAX_LEN, "certificate key")?)
                 .map_err(|_| Malformed::Value { field: "certificate key" })?;
             let advertised = input.hash("advertised keys")?;
             Ok((index, Neighbour { id, key, advertised }))

@@ -36,7 +36,7 @@ fn shares_that_do_not_match_their_commitments_are_not_held() {
     let [dealer, holder] = [(); 2].map(|()| ChannelSecret::random(true, &mut rng));
     let neighbour = Neighbour {
         id: ParticipantId::new("the-dealer").expect("a valid name"),
-        key: SigningKey::from_bytes(&[1; 32]).verifying_key(),
+        key: SigningKey::from_bytes(&[1; 32]).verifying_key().try_into().expect("a good key"),
         advertised: [2; 32],
     };
     let mut salted = || SaltedShare::new(*SecretScalar::random(&mut rng).scalar(), &mut rng);

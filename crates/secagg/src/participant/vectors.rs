@@ -7,6 +7,7 @@
 mod steps;
 
 use super::*;
+use crate::certificate_key::BadCertificateKey;
 use crate::context::{Faults, Prg};
 use crate::coordinator::{Coordinator, Outgoing, PayloadHasher, Setup, Timing};
 use ed25519_dalek::SigningKey;
@@ -24,9 +25,10 @@ struct BareKeys {
 }
 
 impl Trust for BareKeys {
-    fn participant(&self, _: &ParticipantId, certificates: &[u8]) -> Result<VerifyingKey, String> {
+    fn participant(&self, _: &ParticipantId, certificates: &[u8]) -> Result<CertificateKey, String> {
         let key = certificates.try_into().map_err(|_| "not 32 bytes")?;
-        VerifyingKey::from_bytes(key).map_err(|_| "no key".into())
+        let key = VerifyingKey::from_bytes(key).map_err(|_| "no key")?;
+        key.try_into().map_err(|error: BadCertificateKey| error.to_string())
     }
 
     fn registrar(&self) -> &VerifyingKey {
@@ -60,6 +62,10 @@ struct Party {
 }
 
 impl Party {
+    fn certificate_key(&self) -> CertificateKey {
+        self.key.verifying_key().try_into().expect("a good key")
+    }
+
     fn note(&mut self, name: &str, value: impl Into<Value>) {
         self.known.insert(name.into(), value.into());
     }
@@ -87,7 +93,7 @@ fn attempt(context: &Context) -> Value {
         })
         .collect();
     let trust = BareKeys { registrar: registrar.verifying_key() };
-    let cohort = parties.iter().map(|party| (party.id.clone(), party.key.verifying_key())).collect();
+    let cohort = parties.iter().map(|party| (party.id.clone(), party.certificate_key())).collect();
     let timing = Timing { advertise: 1, step: 1, grace: 1, attempt: 1 };
     let mut coordinator = Coordinator::new(Setup { context: context.clone(), cohort, quorum: 4, timing }, 0);
     let mut sum = coordinator.new_sum();
@@ -122,8 +128,7 @@ fn attempt(context: &Context) -> Value {
     }
     coordinator = coordinator.close(0).expect("everybody answered");
     let roster = coordinator.roster_to_sign().expect("a roster");
-    let key_of =
-        |id: &ParticipantId| parties.iter().find(|party| party.id == *id).map(|party| party.key.verifying_key());
+    let key_of = |id: &ParticipantId| parties.iter().find(|party| party.id == *id).map(|party| party.certificate_key());
     let statement = roster.statement(key_of).expect("honest");
     coordinator = coordinator.roster_signed(Signer::sign(&registrar, &statement), 0);
 

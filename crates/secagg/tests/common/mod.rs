@@ -4,7 +4,9 @@
 
 pub(crate) use sordino_forge as forge;
 
-use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use aws_lc_rs::{agreement, rand::SystemRandom};
+use ed25519_dalek::{SigningKey, VerifyingKey};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 use sordino_codec::{RingBits, RingVector};
@@ -12,13 +14,23 @@ use sordino_secagg::coordinator::{
     Abort, Coordinator, Millis, Outgoing, PayloadHasher, Receipt, Rejection, RunningSum, Setup, Timing,
 };
 use sordino_secagg::participant::{AwaitingRoster, Identity, Refusal, Stored, Trust};
-use sordino_secagg::{Context, Faults, ParticipantId, Prg, Step, merkle};
+use sordino_secagg::{CertificateKey, Context, Faults, ParticipantId, Prg, Signer, Step, merkle};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A certificate: the participant's key, and the authority's signature of its name and key.
 pub(crate) fn certify(authority: &SigningKey, id: &ParticipantId, key: &VerifyingKey) -> Vec<u8> {
-    let signature = authority.sign(&[id.as_str().as_bytes(), key.as_bytes()].concat()).to_bytes();
-    [&key.as_bytes()[..], &signature[..]].concat()
+    certify_key(authority, id, &certified(*key))
+}
+
+/// The same for a key of either kind.
+pub(crate) fn certify_key(authority: &SigningKey, id: &ParticipantId, key: &CertificateKey) -> Vec<u8> {
+    let key = key.to_bytes();
+    let signature = authority.sign(&[id.as_str().as_bytes(), &key].concat());
+    [&key[..], &signature[..]].concat()
+}
+
+fn certified(key: VerifyingKey) -> CertificateKey {
+    key.try_into().expect("a good key")
 }
 
 /// What every participant believes.
@@ -28,15 +40,14 @@ pub(crate) struct Anchors {
 }
 
 impl Trust for Anchors {
-    fn participant(&self, id: &ParticipantId, certificates: &[u8]) -> Result<VerifyingKey, String> {
-        let (key, signature) = certificates.split_first_chunk::<32>().ok_or("the certificate is too short")?;
-        let signature =
-            ed25519_dalek::Signature::from_slice(signature).map_err(|_| "the certificate has no signature")?;
-        let statement = [id.as_str().as_bytes(), &key[..]].concat();
+    fn participant(&self, id: &ParticipantId, certificates: &[u8]) -> Result<CertificateKey, String> {
+        let (key, signature) = certificates.split_last_chunk::<64>().ok_or("the certificate is too short")?;
+        let signature = ed25519_dalek::Signature::from_bytes(signature);
+        let statement = [id.as_str().as_bytes(), key].concat();
         self.authority
             .verify_strict(&statement, &signature)
             .map_err(|_| "the authority did not sign the certificate")?;
-        VerifyingKey::from_bytes(key).map_err(|_| "the certificate holds no key".into())
+        CertificateKey::from_bytes(key).map_err(|_| "the certificate holds no key".into())
     }
 
     fn registrar(&self) -> &VerifyingKey {
@@ -47,6 +58,8 @@ impl Trust for Anchors {
 pub(crate) struct Party {
     pub(crate) id: ParticipantId,
     pub(crate) key: SigningKey,
+    /// Signs in its place, if this participant has a P-256 key.
+    pub(crate) p256: Option<P256Signer>,
     pub(crate) certificates: Vec<u8>,
     pub(crate) input: Vec<i64>,
     pub(crate) state: Option<Stored>,
@@ -61,6 +74,49 @@ impl Party {
 
     pub(crate) fn message(&self) -> Vec<u8> {
         self.state().message().to_vec()
+    }
+
+    pub(crate) fn certificate_key(&self) -> CertificateKey {
+        self.p256.as_ref().map_or_else(|| certified(self.key.verifying_key()), P256Signer::certificate_key)
+    }
+}
+
+impl Signer for Party {
+    fn sign(&self, message: &[u8]) -> [u8; 64] {
+        match &self.p256 {
+            Some(key) => key.sign(message),
+            None => Signer::sign(&self.key, message),
+        }
+    }
+}
+
+/// A P-256 key that signs as the protocol asks: with the smaller of the two values of s.
+#[derive(Clone)]
+pub(crate) struct P256Signer(EcdsaKeyPair);
+
+impl P256Signer {
+    fn new(rng: &mut ChaCha20Rng) -> Self {
+        let mut secret = [0; 32];
+        rng.fill_bytes(&mut secret);
+        let point = agreement::PrivateKey::from_private_key(&agreement::ECDH_P256, &secret).expect("below the order");
+        let point = point.compute_public_key().expect("a point");
+        let pair =
+            EcdsaKeyPair::from_private_key_and_public_key(&ECDSA_P256_SHA256_FIXED_SIGNING, &secret, point.as_ref());
+        Self(pair.expect("a pair"))
+    }
+
+    pub(crate) fn certificate_key(&self) -> CertificateKey {
+        CertificateKey::p256(self.0.public_key().as_ref()).expect("a point of the curve")
+    }
+}
+
+impl Signer for P256Signer {
+    fn sign(&self, message: &[u8]) -> [u8; 64] {
+        // Every second signature has the smaller s.
+        std::iter::repeat_with(|| self.0.sign(&SystemRandom::new(), message).expect("it signs"))
+            .map(|signature| <[u8; 64]>::try_from(signature.as_ref()).expect("64 bytes"))
+            .find(|signature| signature[32] < 0x7f)
+            .expect("sooner or later")
     }
 }
 
@@ -121,13 +177,26 @@ impl World {
                 let certificates = certify(&authority, &id, &key.verifying_key());
                 let value = |_| (rng.next_u64() % (2 * max.unsigned_abs() + 1)).cast_signed().wrapping_sub(max);
                 let input = (0..context.vector_len).map(value).collect();
-                Party { id, key, certificates, input, state: None, upload: Vec::new() }
+                Party { id, key, p256: None, certificates, input, state: None, upload: Vec::new() }
             })
             .collect();
-        let cohort = parties.iter().map(|party| (party.id.clone(), party.key.verifying_key())).collect();
+        let cohort = parties.iter().map(|party| (party.id.clone(), party.certificate_key())).collect();
         let coordinator = Coordinator::new(setup(&context, cohort), 0);
         let sum = Some(coordinator.new_sum());
         Self { context, authority, registrar, anchors, parties, coordinator: Some(coordinator), sum, rng }
+    }
+
+    /// These participants have P-256 keys, before the attempt begins.
+    pub(crate) fn with_p256(mut self, who: &[usize]) -> Self {
+        for &at in who {
+            let signer = P256Signer::new(&mut self.rng);
+            let party = &mut self.parties[at];
+            party.certificates = certify_key(&self.authority, &party.id, &signer.certificate_key());
+            party.p256 = Some(signer);
+        }
+        let cohort = self.parties.iter().map(|party| (party.id.clone(), party.certificate_key())).collect();
+        self.coordinator = Some(Coordinator::new(setup(&self.context, cohort), 0));
+        self
     }
 
     /// The same people in another attempt.
@@ -138,9 +207,10 @@ impl World {
         next.anchors = Anchors { authority: self.anchors.authority, registrar: self.anchors.registrar };
         for (party, before) in next.parties.iter_mut().zip(&self.parties) {
             party.key = before.key.clone();
+            party.p256.clone_from(&before.p256);
             party.certificates.clone_from(&before.certificates);
         }
-        let cohort = self.parties.iter().map(|party| (party.id.clone(), party.key.verifying_key())).collect();
+        let cohort = self.parties.iter().map(|party| (party.id.clone(), party.certificate_key())).collect();
         next.coordinator = Some(Coordinator::new(setup(&next.context, cohort), 0));
         next
     }
@@ -184,8 +254,7 @@ impl World {
         let party = &mut self.parties[at];
         let input = RingVector::from_centered(&party.input, context.bits).expect("inputs fit the ring");
         let identity = Identity { id: &party.id, certificates: &party.certificates };
-        let state =
-            AwaitingRoster::advertise(context, identity, input, &party.key, &mut self.rng).expect("a valid input");
+        let state = AwaitingRoster::advertise(context, identity, input, &*party, &mut self.rng).expect("a valid input");
         party.state = Some(Stored::AwaitingRoster(state));
     }
 
@@ -206,14 +275,14 @@ impl World {
     pub(crate) fn answer_restored(&mut self, at: usize, opening: &[u8]) -> Result<Stored, Refusal> {
         let state = self.restored(at);
         let party = &self.parties[at];
-        answer(state, opening, &party.key, &self.anchors, &mut self.rng).map(|(state, _)| state)
+        answer(state, opening, party, &self.anchors, &mut self.rng).map(|(state, _)| state)
     }
 
     /// Gives an opening to the participant itself; after a refusal it takes no further part.
     pub(crate) fn answer(&mut self, at: usize, opening: &[u8]) -> Result<(), Refusal> {
         let party = &mut self.parties[at];
         let state = party.state.take().expect("the participant has advertised and refused nothing");
-        let (state, upload) = answer(state, opening, &party.key, &self.anchors, &mut self.rng)?;
+        let (state, upload) = answer(state, opening, &*party, &self.anchors, &mut self.rng)?;
         party.state = Some(state);
         if let Some(upload) = upload {
             party.upload = upload;
@@ -289,14 +358,14 @@ impl World {
         let mut coordinator = self.coordinator.take().expect("just closed");
         if let Some(roster) = coordinator.roster_to_sign() {
             let statement = roster.statement(|id| self.key_of(id)).expect("who advertised has a key");
-            coordinator = coordinator.roster_signed(self.registrar.sign(&statement).to_bytes(), 0);
+            coordinator = coordinator.roster_signed(self.registrar.sign(&statement), 0);
         }
         self.coordinator = Some(coordinator);
         Ok(())
     }
 
-    pub(crate) fn key_of(&self, id: &ParticipantId) -> Option<VerifyingKey> {
-        self.parties.iter().find(|party| party.id == *id).map(|party| party.key.verifying_key())
+    pub(crate) fn key_of(&self, id: &ParticipantId) -> Option<CertificateKey> {
+        self.parties.iter().find(|party| party.id == *id).map(Party::certificate_key)
     }
 
     /// Takes the masks off.
@@ -330,7 +399,7 @@ impl World {
 fn answer(
     state: Stored,
     opening: &[u8],
-    key: &SigningKey,
+    key: &Party,
     anchors: &Anchors,
     rng: &mut ChaCha20Rng,
 ) -> Result<(Stored, Option<Vec<u8>>), Refusal> {
@@ -347,7 +416,7 @@ fn answer(
     })
 }
 
-fn setup(context: &Context, cohort: BTreeMap<ParticipantId, VerifyingKey>) -> Setup {
+fn setup(context: &Context, cohort: BTreeMap<ParticipantId, CertificateKey>) -> Setup {
     Setup { context: context.clone(), quorum: u32::MAX, cohort, timing: TIMING }
 }
 

@@ -15,7 +15,7 @@ use http::{Method, StatusCode, Uri};
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject as _};
 use sordino_participant::Summary;
 use sordino_secagg::{
-    ParticipantId, Step,
+    CertificateKey, ParticipantId, Step,
     coordinator::{Coordinator, Outgoing, PayloadHasher, Setup, Timing},
 };
 use sordino_wire::{
@@ -34,7 +34,7 @@ pub(super) struct Fake {
     /// The task, as it is told to each of the sites.
     tasks: Vec<(Task, Vec<u8>)>,
     pub(super) ids: Vec<ParticipantId>,
-    keys: BTreeMap<ParticipantId, VerifyingKey>,
+    keys: BTreeMap<ParticipantId, CertificateKey>,
     stage: Mutex<Scene>,
     lie: Lie,
 }
@@ -81,7 +81,7 @@ impl Fake {
         let mut cohort = BTreeMap::new();
         for site in sites {
             let row = federation.app.store.principal(site.id.as_str()).await.unwrap().unwrap();
-            cohort.insert(participant(site), VerifyingKey::from_bytes(&row.verifying_key).unwrap());
+            cohort.insert(participant(site), VerifyingKey::from_bytes(&row.verifying_key).unwrap().try_into().unwrap());
         }
         let checked = task.policy.clone().check().unwrap();
         let encoding = checked.encoding(VALUES).unwrap();
