@@ -19,9 +19,9 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter, on},
 };
-use ed25519_dalek::VerifyingKey;
 use http::{HeaderMap, HeaderValue, Method, header, request::Parts};
 use sordino_identity::{Fingerprint, Permission, Principal, VerifiedPrincipal};
+use sordino_secagg::CertificateKey;
 use sordino_store::PrincipalRow;
 use sordino_wire::Code;
 use std::{net::SocketAddr, sync::Arc};
@@ -159,7 +159,7 @@ pub struct Caller {
     /// Name, role and federation.
     pub principal: Principal,
     /// What it signs its messages with.
-    pub verifying_key: VerifyingKey,
+    pub verifying_key: CertificateKey,
     /// Of the certificate on this connection.
     pub fingerprint: Fingerprint,
 }
@@ -218,7 +218,7 @@ async fn admit(State(guard): State<Guard>, mut request: Request, next: Next) -> 
             let detail = format!("the role {} does not have the permission {}", principal.role, permission.as_str());
             return Err(ApiError::new(Code::Forbidden, detail));
         }
-        let verifying_key = VerifyingKey::from_bytes(&row.verifying_key).map_err(ApiError::internal)?;
+        let verifying_key = CertificateKey::from_bytes(&row.verifying_key).map_err(ApiError::internal)?;
         heard(&app, &row);
         Ok(Caller { principal: principal.clone(), verifying_key, fingerprint: verified.fingerprint() })
     }

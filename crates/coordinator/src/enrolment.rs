@@ -232,8 +232,8 @@ fn certify(
     Ok((issued.chain_pem(), verified))
 }
 
-fn verifying_key(verified: &VerifiedPrincipal) -> Result<[u8; 32], ApiError> {
-    let key = verified.verifying_key().ok_or_else(|| ApiError::internal("a client certificate without Ed25519"))?;
+fn verifying_key(verified: &VerifiedPrincipal) -> Result<Vec<u8>, ApiError> {
+    let key = verified.public_key().ok_or_else(|| ApiError::internal("a client certificate without a key of ours"))?;
     Ok(key.to_bytes())
 }
 

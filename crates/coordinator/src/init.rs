@@ -18,8 +18,8 @@ use getrandom::{SysRng, rand_core::UnwrapErr};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls_pki_types::ServerName;
 use sordino_identity::{
-    Authority, AuthorityError, FederationId, IdentityKey, InvalidValidity, Principal, PrincipalId, Role, SerialNumber,
-    TrustAnchors, TrustError, Validity, make_csr,
+    Authority, AuthorityError, FederationId, IdentityKey, InvalidValidity, KeyType, Principal, PrincipalId,
+    PrincipalKey, Role, SerialNumber, TrustAnchors, TrustError, Validity, make_csr,
 };
 use sordino_store::{NewPrincipal, Store, StoreError};
 use std::{
@@ -183,8 +183,8 @@ fn certify(
     anchors: &TrustAnchors,
     principal: &Principal,
     now: Duration,
-) -> Result<(IdentityKey, NewPrincipal), InitError> {
-    let key = IdentityKey::generate(&mut UnwrapErr(SysRng));
+) -> Result<(PrincipalKey, NewPrincipal), InitError> {
+    let key = PrincipalKey::generate(KeyType::Ed25519, &mut UnwrapErr(SysRng));
     let csr = make_csr(&key, &principal.id);
     let life = Validity::starting(now, OPERATOR_LIFE)?;
     let issued = issuer.issue_client(&csr, principal, life, SerialNumber::random(&mut UnwrapErr(SysRng)))?;
@@ -192,7 +192,7 @@ fn certify(
     let new = NewPrincipal {
         id: principal.id.to_string(),
         role: principal.role.as_str().to_owned(),
-        verifying_key: key.verifying_key().to_bytes(),
+        verifying_key: key.public_key().to_bytes(),
         certificate_chain: issued.chain_pem().into_bytes(),
         fingerprint: *verified.fingerprint().as_bytes(),
         not_after: millis(verified.not_after()),

@@ -151,6 +151,10 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let key = sordino_identity::IdentityKey::from_seed(&[9; 32]);
     let csr = sordino_identity::make_csr(&key, &"site-0001".parse().expect("a name"));
     seeds.push(("signing_request", csr.into_bytes()));
+    let kind = sordino_identity::KeyType::P256;
+    let key = sordino_identity::PrincipalKey::generate(kind, &mut ChaCha20Rng::seed_from_u64(6));
+    let csr = sordino_identity::make_csr(&key, &"site-0002".parse().expect("a name"));
+    seeds.push(("signing_request", csr.into_bytes()));
     seeds.push(("certificate_chain", encode_chain(&[vec![0x30, 0x03, 1, 2, 3].into(), vec![].into()])));
     for chain in [FEDERATION.client(), FEDERATION.server()] {
         let (_, leaf) = x509_parser::parse_x509_certificate(&chain[0]).expect("our own certificate");

@@ -8,10 +8,9 @@
 
 use std::fmt;
 
-use ed25519_dalek::VerifyingKey;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PublicKeyData, SanType, SignatureAlgorithm,
+    KeyUsagePurpose, PublicKeyData, SanType,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -160,7 +159,7 @@ impl Authority {
 
     /// A certificate for whoever sent the signing request `csr_pem`, under the name that *we* know it by.
     ///
-    /// The request must be signed by the Ed25519 key it carries. That key is all that is taken from it: names and
+    /// The request must be signed by the Ed25519 or P-256 key it carries. That key is all that is taken from it: names and
     /// extensions it asks for are ignored.
     ///
     /// # Errors
@@ -182,7 +181,7 @@ impl Authority {
         }
         let key = csr::verified_key(csr_pem).map_err(AuthorityError::Csr)?;
         let params = leaf_params(principal, ExtendedKeyUsagePurpose::ClientAuth, validity, serial)?;
-        self.issue(&params, &CertifiedKey(key), principal.clone(), validity, serial)
+        self.issue(&params, &key, principal.clone(), validity, serial)
     }
 
     fn issue(
@@ -400,19 +399,6 @@ fn read_authority(parsed: &X509Certificate<'_>) -> Result<(FederationId, Tier), 
     match name.strip_prefix("spiffe://").map(str::parse) {
         Some(Ok(federation)) => Ok((federation, tier)),
         _ => Err(no_federation),
-    }
-}
-
-/// A key taken from a signing request: the only thing that is.
-struct CertifiedKey(VerifyingKey);
-
-impl PublicKeyData for CertifiedKey {
-    fn der_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-
-    fn algorithm(&self) -> &'static SignatureAlgorithm {
-        &rcgen::PKCS_ED25519
     }
 }
 

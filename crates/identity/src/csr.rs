@@ -11,27 +11,27 @@ use x509_parser::oid_registry::OID_SIG_ED25519;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
 
-use crate::{IdentityKey, PrincipalId, keys};
+use crate::{PrincipalId, PublicKey};
 
 /// Most bytes of a request's PEM text. One of ours takes about 400.
 pub const MAX_CSR_LEN: usize = 8 * 1024;
 
-/// The request of `id` for a certificate over `key`, in PEM.
+/// The request of `id` for a certificate over `key`, a [`PrincipalKey`](crate::PrincipalKey) or an
+/// [`IdentityKey`](crate::IdentityKey), in PEM.
 ///
 /// The name in it is a courtesy to whoever looks at it: the authority certifies the principal that the join secret
 /// admits, and takes nothing but the key from the request.
-pub fn make_csr(key: &IdentityKey, id: &PrincipalId) -> String {
+pub fn make_csr(key: &impl rcgen::SigningKey, id: &PrincipalId) -> String {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, id.as_str());
-    let request =
-        params.serialize_request(key).expect("these parameters have a DER form, and Ed25519 signing cannot fail");
+    let request = params.serialize_request(key).expect("these parameters have a DER form, and our keys sign");
     request.pem().expect("DER always has a PEM form")
 }
 
 /// The key that a request in PEM asks a certificate for, once the request proves that its sender holds the key's
 /// secret half. Requested names and extensions are not even returned.
-pub(crate) fn verified_key(csr_pem: &str) -> Result<VerifyingKey, CsrError> {
+pub(crate) fn verified_key(csr_pem: &str) -> Result<PublicKey, CsrError> {
     if csr_pem.len() > MAX_CSR_LEN {
         return Err(CsrError::TooLong { bytes: csr_pem.len() });
     }
@@ -44,11 +44,12 @@ pub(crate) fn verified_key(csr_pem: &str) -> Result<VerifyingKey, CsrError> {
         return Err(CsrError::Malformed);
     }
     let info = &csr.certification_request_info;
-    let key = ed25519_key(&info.subject_pki).ok_or(CsrError::NotEd25519)?;
-    if !is_ed25519(&csr.signature_algorithm) || csr.signature_value.unused_bits != 0 {
-        return Err(CsrError::NotEd25519);
+    let key = PublicKey::of(&info.subject_pki).ok().flatten().ok_or(CsrError::UnsupportedKey)?;
+    if csr.signature_value.unused_bits != 0 {
+        return Err(CsrError::BadSignature);
     }
-    keys::verify(&key, info.raw, &csr.signature_value.data).map_err(|_| CsrError::BadSignature)?;
+    let (algorithm, signature) = (&csr.signature_algorithm, &csr.signature_value.data);
+    key.verify_x509(algorithm, info.raw, signature).map_err(|_| CsrError::BadSignature)?;
     Ok(key)
 }
 
@@ -86,9 +87,9 @@ pub enum CsrError {
     /// Send a PKCS #10 request.
     #[error("the signing request is not valid PKCS #10 (RFC 2986)")]
     Malformed,
-    /// Make an Ed25519 key.
-    #[error("the signing request is not for a valid Ed25519 key, the only kind that is certified")]
-    NotEd25519,
+    /// Make an Ed25519 or a P-256 key.
+    #[error("the signing request is not for a valid Ed25519 or P-256 key, the kinds that are certified")]
+    UnsupportedKey,
     /// The request was altered, or its sender does not hold the key.
     #[error("the signing request is not signed by the key it asks a certificate for")]
     BadSignature,
@@ -101,7 +102,7 @@ mod tests {
     use rcgen::{BasicConstraints, IsCa, KeyPair, SanType};
 
     use super::*;
-    use crate::pem;
+    use crate::{IdentityKey, pem};
 
     fn key() -> IdentityKey {
         IdentityKey::from_seed(&[3; 32])
@@ -111,13 +112,17 @@ mod tests {
         make_csr(&key(), &"site-0001".parse().unwrap())
     }
 
+    fn certified() -> PublicKey {
+        PublicKey::ed25519(key().verifying_key())
+    }
+
     fn der_of(pem_text: &str) -> Vec<u8> {
         CertificateSigningRequestDer::from_pem_slice(pem_text.as_bytes()).unwrap().to_vec()
     }
 
     #[test]
     fn a_request_proves_its_key() {
-        assert_eq!(verified_key(&csr()).unwrap(), key().verifying_key());
+        assert_eq!(verified_key(&csr()).unwrap(), certified());
     }
 
     #[test]
@@ -131,14 +136,14 @@ mod tests {
         renamed[name_at] = b'S';
         let mut trailing = der.clone();
         trailing.push(0);
-        let p256 =
-            CertificateParams::default().serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap();
+        let p384 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+        let p384 = CertificateParams::default().serialize_request(&p384).unwrap().pem().unwrap();
         for (name, text, want) in [
             ("tampered signature", block(&tampered), CsrError::BadSignature),
             ("tampered name", block(&renamed), CsrError::BadSignature),
             ("trailing byte", block(&trailing), CsrError::Malformed),
             ("truncated", block(&der[..der.len() - 1]), CsrError::Malformed),
-            ("P-256", p256, CsrError::NotEd25519),
+            ("P-384", p384, CsrError::UnsupportedKey),
             ("two requests", csr() + &csr(), CsrError::NotPem),
             ("a certificate's label", csr().replace("CERTIFICATE REQUEST", "CERTIFICATE"), CsrError::NotPem),
             ("nothing", String::new(), CsrError::NotPem),
@@ -176,7 +181,7 @@ mod tests {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.subject_alt_names.push(SanType::URI("spiffe://demo/admin/administrator".try_into().unwrap()));
         let text = params.serialize_request(&key()).unwrap().pem().unwrap();
-        assert_eq!(verified_key(&text).unwrap(), key().verifying_key());
+        assert_eq!(verified_key(&text).unwrap(), certified());
     }
 
     proptest! {
@@ -194,7 +199,7 @@ mod tests {
             der[at] ^= 1u8 << bit;
             // The parser takes a few odd encodings outside of what is signed; inside, a flipped bit shows.
             if let Ok(found) = verified_key(&pem::encode(pem::CERTIFICATE_REQUEST, &der)) {
-                prop_assert_eq!(found, key().verifying_key());
+                prop_assert_eq!(found, certified());
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
-use rcgen::{CertificateParams, Issuer, KeyPair};
+use rcgen::{CertificateParams, Issuer, KeyPair, PublicKeyData};
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use crate::{
@@ -64,6 +64,15 @@ impl Fixture {
 
     /// A chain whose leaf a careless or malicious intermediate signed as given.
     pub(crate) fn forged(&self, params: &CertificateParams) -> Vec<CertificateDer<'static>> {
+        self.forged_for(params, &IdentityKey::from_seed(&[1; 32]))
+    }
+
+    /// The same for this key.
+    pub(crate) fn forged_for(
+        &self,
+        params: &CertificateParams,
+        key_of_leaf: &impl PublicKeyData,
+    ) -> Vec<CertificateDer<'static>> {
         let key = KeyPair::try_from(
             rustls_pki_types::pem::PemObject::from_pem_slice(self.intermediate.key_pem().as_bytes())
                 .map(|der: rustls_pki_types::PrivateKeyDer<'static>| der)
@@ -72,7 +81,7 @@ impl Fixture {
         )
         .unwrap();
         let issuer = Issuer::from_ca_cert_der(self.intermediate.certificate(), key).unwrap();
-        let leaf = params.signed_by(&IdentityKey::from_seed(&[1; 32]), &issuer).unwrap();
+        let leaf = params.signed_by(key_of_leaf, &issuer).unwrap();
         vec![leaf.der().clone(), self.intermediate.certificate().clone()]
     }
 }

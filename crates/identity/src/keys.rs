@@ -1,4 +1,4 @@
-//! Ed25519 keys of principals, and the one function that verifies their signatures.
+//! Ed25519 keys of principals and of the federation itself, and the one function that verifies their signatures.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::pem;
 
-/// The Ed25519 secret of a principal ([RFC 8032]). It is made where it is used and never sent.
+/// An Ed25519 secret ([RFC 8032]): of the federation, for tokens and rosters, or of a principal. It is made where it is used and never sent.
 ///
 /// Wiped on drop, boxed so that moves leave no copies, printed as its type name only.
 ///
@@ -35,8 +35,11 @@ impl IdentityKey {
     /// # Errors
     /// [`KeyError`]: not one unencrypted `PRIVATE KEY` block, not Ed25519, or a public half that does not belong.
     pub fn from_pkcs8_pem(text: &str) -> Result<Self, KeyError> {
-        let der = decode_private_key(text)?;
-        let key = SigningKey::from_pkcs8_der(&der).map_err(|_| KeyError::NotEd25519)?;
+        Self::from_pkcs8_der(&decode_private_key(text)?)
+    }
+
+    pub(crate) fn from_pkcs8_der(der: &[u8]) -> Result<Self, KeyError> {
+        let key = SigningKey::from_pkcs8_der(der).map_err(|_| KeyError::NotEd25519)?;
         Ok(Self(Box::new(key)))
     }
 
@@ -108,6 +111,9 @@ pub enum KeyError {
     /// Give an Ed25519 key.
     #[error("the private key is not a valid Ed25519 key")]
     NotEd25519,
+    /// Give an Ed25519 or a P-256 key.
+    #[error("the private key is neither a valid Ed25519 key nor a valid P-256 key")]
+    Unsupported,
 }
 
 /// The PKCS#8 content of a private key's PEM text, bounded before it is decoded.

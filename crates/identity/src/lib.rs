@@ -8,7 +8,7 @@
 //!
 //! # Joining
 //! An administrator issues a [`JoinTokenRecord`] and hands its secret out in an [`Invitation`], which also pins the
-//! root certificate and the registrar's key. The site makes an [`IdentityKey`] at home, sends [`make_csr`] and the
+//! root certificate and the registrar's key. The site makes a [`PrincipalKey`] at home, sends [`make_csr`] and the
 //! secret; [`JoinTokenRecord::redeem`] decides whom it admits, [`Authority::issue_client`] answers with a certificate.
 //!
 //! # Threat model
@@ -23,10 +23,12 @@
 //!
 //! # A core
 //! No file, socket, clock or global random source: time (since the Unix epoch) and randomness are arguments. One
-//! exception is inside AWS-LC: a P-256 signature draws its nonce there. Ed25519 signatures are deterministic.
+//! exception is inside AWS-LC: a P-256 signature draws its nonce there, an authority's as well as a principal's.
+//! Ed25519 signatures are deterministic.
 
 mod authority;
 mod certificate;
+mod certified;
 mod chain;
 mod csr;
 #[cfg(test)]
@@ -43,6 +45,7 @@ mod trust;
 
 pub use authority::{Authority, AuthorityError, IssuedCertificate, Tier};
 pub use certificate::{BACKDATE, Fingerprint, InvalidValidity, SerialNumber, Validity};
+pub use certified::{InvalidKeyType, KeyType, P256Key, PrincipalKey, PublicKey};
 pub use chain::{CHAIN_MAX, decode_chain, encode_chain};
 pub use csr::{CsrError, MAX_CSR_LEN, make_csr};
 pub use invitation::{CoordinatorUrl, InvalidUrl, Invitation, InvitationError, MAX_INVITATION_LEN};

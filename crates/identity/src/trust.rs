@@ -6,7 +6,6 @@ pub use seen::VerifiedChains;
 
 use std::time::Duration;
 
-use ed25519_dalek::VerifyingKey;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::aws_lc_rs::{ECDSA_P256_SHA256, ED25519};
@@ -14,8 +13,7 @@ use webpki::{EndEntityCert, KeyUsage};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
-use crate::csr::{ed25519_key, is_ed25519};
-use crate::{FederationId, Fingerprint, InvalidName, Principal, Role, Utc, Validity};
+use crate::{FederationId, Fingerprint, InvalidName, Principal, PublicKey, Role, Utc, Validity};
 
 /// The root certificates of one federation: what a chain must lead to.
 #[derive(Clone, Debug)]
@@ -175,12 +173,9 @@ impl TrustAnchors {
                 theirs: principal.federation.to_string(),
             });
         }
-        let verifying_key = match (is_ed25519(&parsed.public_key().algorithm), ed25519_key(parsed.public_key())) {
-            (true, None) => return Err(TrustError::BadKey),
-            (_, key) => key,
-        };
+        let public_key = PublicKey::of(parsed.public_key()).map_err(|_| TrustError::BadKey)?;
         let not_after = Validity::of(&parsed).not_after();
-        Ok(VerifiedPrincipal { principal, fingerprint: Fingerprint::of(leaf), verifying_key, not_after })
+        Ok(VerifiedPrincipal { principal, fingerprint: Fingerprint::of(leaf), public_key, not_after })
     }
 }
 
@@ -191,7 +186,7 @@ impl TrustAnchors {
 pub struct VerifiedPrincipal {
     principal: Principal,
     fingerprint: Fingerprint,
-    verifying_key: Option<VerifyingKey>,
+    public_key: Option<PublicKey>,
     not_after: Duration,
 }
 
@@ -206,10 +201,10 @@ impl VerifiedPrincipal {
         self.fingerprint
     }
 
-    /// The leaf's key, to verify signatures outside TLS with [`crate::verify`]; `None` if it is not Ed25519, as a
-    /// server's may be.
-    pub fn verifying_key(&self) -> Option<&VerifyingKey> {
-        self.verifying_key.as_ref()
+    /// The leaf's key, to verify signatures outside TLS with; `None` if it is neither Ed25519 nor P-256, as one from
+    /// another authority's tools may be.
+    pub fn public_key(&self) -> Option<&PublicKey> {
+        self.public_key.as_ref()
     }
 
     /// The last moment the certificate holds, since the Unix epoch.
@@ -315,8 +310,8 @@ pub enum TrustError {
         /// The one the certificate names.
         theirs: String,
     },
-    /// The certificate's key is no valid Ed25519 key.
-    #[error("the certificate's Ed25519 key is not a valid point")]
+    /// The certificate's key is no valid Ed25519 or P-256 key.
+    #[error("the certificate's key is not a valid point of its curve")]
     BadKey,
     /// Check the address, or have the server's certificate name it.
     #[error("the server's certificate is not valid for {}", name.to_str())]

@@ -11,7 +11,8 @@ use rand_core::SeedableRng as _;
 use rcgen::KeyPair;
 use rustls_pki_types::ServerName;
 use sordino_identity::{
-    Authority, FederationId, IdentityKey, Principal, Role, SerialNumber, TrustAnchors, Validity, make_csr,
+    Authority, FederationId, IdentityKey, KeyType, Principal, PrincipalKey, Role, SerialNumber, TrustAnchors, Validity,
+    make_csr,
 };
 
 /// Runs `openssl` in `dir`; standard output and error, and whether it succeeded.
@@ -22,7 +23,7 @@ fn openssl(dir: &Path, arguments: &str) -> (bool, String) {
 }
 
 /// Writes a federation into `dir`: `root.pem`, `int.pem`, `client.pem`, `client.key`, `client.csr`, `server.pem`.
-fn write_federation(dir: &Path, now: Duration, authority_key: impl Fn(u8) -> KeyPair) {
+fn write_federation(dir: &Path, now: Duration, authority_key: impl Fn(u8) -> KeyPair, client: KeyType) {
     let mut rng = ChaCha20Rng::seed_from_u64(3);
     let mut serial = move || SerialNumber::random(&mut rng);
     let days = |days: u32| Validity::starting(now, Duration::from_secs(86_400) * days).unwrap();
@@ -34,7 +35,7 @@ fn write_federation(dir: &Path, now: Duration, authority_key: impl Fn(u8) -> Key
     write("root.pem", &root.certificate_pem());
     write("int.pem", &intermediate.certificate_pem());
 
-    let key = IdentityKey::from_seed(&[7; 32]);
+    let key = PrincipalKey::generate(client, &mut ChaCha20Rng::seed_from_u64(7));
     let principal = Principal { federation, role: Role::Client, id: "site-0001".parse().unwrap() };
     let csr = make_csr(&key, &principal.id);
     let client = intermediate.issue_client(&csr, &principal, days(3), serial()).unwrap();
@@ -49,7 +50,7 @@ fn write_federation(dir: &Path, now: Duration, authority_key: impl Fn(u8) -> Key
     write("server.pem", &server.chain_pem());
 }
 
-fn judge(authority_key: impl Fn(u8) -> KeyPair) {
+fn judge(authority_key: impl Fn(u8) -> KeyPair, client: KeyType) {
     if Command::new("openssl").arg("version").output().is_err() {
         eprintln!("skipped: there is no openssl to judge");
         return;
@@ -57,7 +58,7 @@ fn judge(authority_key: impl Fn(u8) -> KeyPair) {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    write_federation(dir, now, authority_key);
+    write_federation(dir, now, authority_key, client);
     let verify = |rest: &str| openssl(dir, &format!("verify -x509_strict -CAfile root.pem {rest}"));
 
     for good in [
@@ -80,13 +81,17 @@ fn judge(authority_key: impl Fn(u8) -> KeyPair) {
         assert!(!ok && text.to_lowercase().contains(why), "{bad}: {text}");
     }
 
+    let kind = match client {
+        KeyType::Ed25519 => "ED25519",
+        KeyType::P256 => "NIST CURVE: P-256",
+    };
     let (_, client) = openssl(dir, "x509 -noout -text -in client.pem");
     for line in [
         "URI:spiffe://demo.sordino/client/site-0001",
         "TLS Web Client Authentication",
         "Digital Signature",
         "CA:FALSE",
-        "ED25519",
+        kind,
         "Subject: CN = site-0001",
     ] {
         assert!(client.contains(line), "{line}: {client}");
@@ -111,30 +116,40 @@ fn judge(authority_key: impl Fn(u8) -> KeyPair) {
 
 #[test]
 fn openssl_agrees_on_a_p256_hierarchy() {
-    judge(|_| KeyPair::generate().unwrap());
+    judge(|_| KeyPair::generate().unwrap(), KeyType::Ed25519);
+}
+
+#[test]
+fn openssl_agrees_on_a_p256_participant() {
+    judge(|_| KeyPair::generate().unwrap(), KeyType::P256);
 }
 
 #[test]
 fn openssl_agrees_on_an_ed25519_hierarchy() {
-    judge(|seed| IdentityKey::from_seed(&[seed; 32]).rcgen_key_pair());
+    judge(|seed| IdentityKey::from_seed(&[seed; 32]).rcgen_key_pair(), KeyType::Ed25519);
 }
 
 /// Keys and requests made by OpenSSL are read by us.
 #[test]
 fn requests_of_openssl_are_certified() {
+    certify_as_openssl_asks("-algorithm ed25519", KeyType::Ed25519);
+    certify_as_openssl_asks("-algorithm EC -pkeyopt ec_paramgen_curve:P-256", KeyType::P256);
+}
+
+fn certify_as_openssl_asks(algorithm: &str, kind: KeyType) {
     if Command::new("openssl").arg("version").output().is_err() {
         eprintln!("skipped: there is no openssl to ask");
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let (ok, text) = openssl(dir, "genpkey -algorithm ed25519 -out key.pem");
+    let (ok, text) = openssl(dir, &format!("genpkey {algorithm} -out key.pem"));
     assert!(ok, "{text}");
     let (ok, text) =
         openssl(dir, "req -new -key key.pem -subj /CN=whoever -addext basicConstraints=CA:TRUE -out csr.pem");
     assert!(ok, "{text}");
     let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
-    let key = IdentityKey::from_pkcs8_pem(&read("key.pem")).unwrap();
+    let key = PrincipalKey::from_pkcs8_pem(&read("key.pem")).unwrap();
 
     let now = Duration::from_secs(1_800_000_000);
     let mut rng = ChaCha20Rng::seed_from_u64(4);
@@ -149,5 +164,5 @@ fn requests_of_openssl_are_certified() {
     let anchors = TrustAnchors::from_der(federation, [root.certificate().clone()]).unwrap();
     let verified = anchors.verify_client(&issued.chain(), now).unwrap();
     assert_eq!(verified.principal(), &principal);
-    assert_eq!(verified.verifying_key(), Some(&key.verifying_key()));
+    assert_eq!((key.public_key().key_type(), verified.public_key()), (kind, Some(&key.public_key())));
 }

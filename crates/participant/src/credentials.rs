@@ -4,7 +4,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use serde::{Deserialize, Serialize};
-use sordino_identity::{CoordinatorUrl, FederationId, IdentityKey, PrincipalId};
+use sordino_identity::{CoordinatorUrl, FederationId, PrincipalId, PrincipalKey};
 use sordino_wire::policy::{COHORT_MIN, SUMS_PER_MODEL_MAX};
 use std::{
     fs,
@@ -56,7 +56,7 @@ pub struct Credentials {
     pub(crate) url: CoordinatorUrl,
     pub(crate) root_pem: String,
     pub(crate) chain: Vec<CertificateDer<'static>>,
-    pub(crate) key: IdentityKey,
+    pub(crate) key: PrincipalKey,
 }
 
 /// Why a folder gives no credentials.
@@ -129,8 +129,9 @@ impl Credentials {
         };
         let key_path = folder.join(KEY_FILE);
         refuse_exposed(&key_path)?;
-        let key = IdentityKey::from_pkcs8_pem(&Zeroizing::new(read(&key_path)?))
-            .map_err(|_| CredentialsError::Content { path: key_path, expected: "an Ed25519 key in PKCS#8 PEM" })?;
+        let key = PrincipalKey::from_pkcs8_pem(&Zeroizing::new(read(&key_path)?)).map_err(|_| {
+            CredentialsError::Content { path: key_path, expected: "an Ed25519 or P-256 key in PKCS#8 PEM" }
+        })?;
         let chain_path = folder.join(CHAIN_FILE);
         let chain = parse_chain(&read(&chain_path)?)
             .ok_or(CredentialsError::Content { path: chain_path, expected: "a certificate chain in PEM" })?;

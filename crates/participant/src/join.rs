@@ -6,7 +6,7 @@ use crate::credentials::{
 };
 use getrandom::{SysRng, rand_core::UnwrapErr};
 use reqwest::header::CONTENT_TYPE;
-use sordino_identity::{IdentityKey, Invitation, KeyError, PrincipalId, TrustError, make_csr};
+use sordino_identity::{Invitation, KeyError, KeyType, PrincipalId, PrincipalKey, TrustError, make_csr};
 use sordino_wire::api::{EnrollAnswer, EnrollRequest};
 use std::{
     fs, io,
@@ -34,8 +34,8 @@ pub enum JoinError {
         /// What the system said.
         source: io::Error,
     },
-    /// The key of an earlier attempt.
-    #[error("{path} is not a key that an earlier attempt to join has left")]
+    /// The key of an earlier attempt, or one that was put there.
+    #[error("{path} is not a key to join with")]
     Key {
         /// The file.
         path: PathBuf,
@@ -59,6 +59,9 @@ pub enum JoinError {
 }
 
 /// Joins the federation of the invitation as `id`; afterwards `folder` holds key, certificate, root and settings.
+///
+/// A key that is in the folder already, of an earlier attempt or an organisation's own, is the one that is used: PKCS#8 in
+/// PEM, in `client.key`. Otherwise an Ed25519 key is made.
 ///
 /// # Errors
 /// [`JoinError`]. After a lost connection the same call goes on with the same key.
@@ -117,25 +120,26 @@ pub async fn join(folder: &Path, invitation: &Invitation, id: &PrincipalId) -> R
     Ok(())
 }
 
-/// The key that an earlier attempt left, or a new one, durable before its public part leaves.
-fn own_key(path: &Path) -> Result<IdentityKey, JoinError> {
+/// The key that is there, or a new one, durable before its public part leaves.
+fn own_key(path: &Path) -> Result<PrincipalKey, JoinError> {
     let file = |source| JoinError::File { path: path.to_owned(), source };
     if path.exists() {
         let text = Zeroizing::new(fs::read_to_string(path).map_err(file)?);
-        return IdentityKey::from_pkcs8_pem(&text).map_err(|source| JoinError::Key { path: path.to_owned(), source });
+        let key = PrincipalKey::from_pkcs8_pem(&text);
+        return key.map_err(|source| JoinError::Key { path: path.to_owned(), source });
     }
-    let key = IdentityKey::generate(&mut UnwrapErr(SysRng));
+    let key = PrincipalKey::generate(KeyType::Ed25519, &mut UnwrapErr(SysRng));
     write_private(path, key.to_pkcs8_pem().as_bytes()).map_err(file)?;
     Ok(key)
 }
 
 /// The certificate has to lead to the invitation's root, to name `id`, and to hold our key.
-fn check(invitation: &Invitation, key: &IdentityKey, id: &PrincipalId, chain: &str) -> Result<(), JoinError> {
+fn check(invitation: &Invitation, key: &PrincipalKey, id: &PrincipalId, chain: &str) -> Result<(), JoinError> {
     let refuse = |source| JoinError::Certificate { id: id.clone(), source };
     let chain = parse_chain(chain).ok_or_else(|| refuse(None))?;
     let anchors = invitation.trust_anchors();
     let verified = anchors.verify_client(&chain, since_epoch()).map_err(|error| refuse(Some(error)))?;
-    let ours = verified.principal().id == *id && verified.verifying_key() == Some(&key.verifying_key());
+    let ours = verified.principal().id == *id && verified.public_key() == Some(&key.public_key());
     if ours { Ok(()) } else { Err(refuse(None)) }
 }
 

@@ -8,7 +8,7 @@ use crate::training::{Hyperparameters, RoundInfo, TrainError as TrainingError, T
 use ed25519_dalek::VerifyingKey;
 use getrandom::{SysRng, rand_core::UnwrapErr};
 use sordino_codec::{EncodeError, EncodedInput, EncodingError, FileLimits, ModelFileError, Tensors, TensorsError};
-use sordino_identity::{IdentityKey, TrustAnchors, VerifiedChains, encode_chain};
+use sordino_identity::{PrincipalKey, TrustAnchors, VerifiedChains, encode_chain};
 use sordino_secagg::participant::{AwaitingRoster, Identity, Refusal, Stored};
 use sordino_secagg::{Context, NEIGHBOURS_MAX, ParticipantId, Step};
 use sordino_wire::api::{Assignment, AttemptId, CheckIn, Page, Task, TaskState};
@@ -202,7 +202,7 @@ struct Site {
     options: TrainOptions,
     settings: Settings,
     id: ParticipantId,
-    key: Arc<IdentityKey>,
+    key: Arc<PrincipalKey>,
     certificates: Vec<u8>,
     trust: SiteTrust,
     client: Client,

@@ -5,7 +5,7 @@ use crate::join::since_epoch;
 use crate::state::{StateError, StateFolder};
 use ed25519_dalek::VerifyingKey;
 use getrandom::{SysRng, rand_core::UnwrapErr};
-use sordino_identity::{IdentityKey, Role, VerifiedChains};
+use sordino_identity::{PrincipalKey, Role, VerifiedChains};
 use sordino_secagg::participant::{Refusal, Reveal, Stored, Trust};
 use sordino_secagg::{CertificateKey, ContextDigest, ParticipantId, Signer, Step};
 use sordino_wire::Code;
@@ -53,8 +53,8 @@ impl Trust for SiteTrust {
         if principal.role != Role::Client || principal.id.as_str() != id.as_str() {
             return Err(format!("its certificate is that of {} {}", principal.role, principal.id));
         }
-        let key = verified.verifying_key().and_then(|key| (*key).try_into().ok());
-        key.ok_or_else(|| "its certificate's key is not Ed25519".to_owned())
+        let key = verified.public_key().and_then(|key| CertificateKey::from_bytes(&key.to_bytes()).ok());
+        key.ok_or_else(|| "its certificate's key is neither Ed25519 nor P-256".to_owned())
     }
 
     fn registrar(&self) -> &VerifyingKey {
@@ -63,7 +63,7 @@ impl Trust for SiteTrust {
 }
 
 /// Signs with the site's certificate key.
-pub(crate) struct SiteSigner<'a>(pub(crate) &'a IdentityKey);
+pub(crate) struct SiteSigner<'a>(pub(crate) &'a PrincipalKey);
 
 impl Signer for SiteSigner<'_> {
     fn sign(&self, message: &[u8]) -> [u8; 64] {
@@ -74,7 +74,7 @@ impl Signer for SiteSigner<'_> {
 /// One attempt that this site takes part in.
 pub(crate) struct Session<'a> {
     pub(crate) client: &'a Client,
-    pub(crate) identity: &'a Arc<IdentityKey>,
+    pub(crate) identity: &'a Arc<PrincipalKey>,
     pub(crate) trust: &'a SiteTrust,
     pub(crate) state: &'a StateFolder,
     pub(crate) assignment: &'a Assignment,

@@ -9,7 +9,7 @@ use crate::join::{private_folder, write_private};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use serde::{Deserialize, Serialize};
-use sordino_identity::IdentityKey;
+use sordino_identity::PrincipalKey;
 use sordino_secagg::participant::{Exposure, Reveal};
 use sordino_wire::api::{Assignment, AttemptId};
 use sordino_wire::{Digest, TaskId};
@@ -85,7 +85,7 @@ struct Head<A> {
 
 impl StateFolder {
     /// Opens the state below a site's folder, for this process alone.
-    pub(crate) fn open(folder: &Path, identity: &IdentityKey) -> Result<Self, StateError> {
+    pub(crate) fn open(folder: &Path, identity: &PrincipalKey) -> Result<Self, StateError> {
         let folder = folder.join("state");
         private_folder(&folder).map_err(|source| StateError::File { path: folder.clone(), source })?;
         let lock = lock(&folder.join(LOCK))?;
@@ -296,6 +296,11 @@ const EXPOSURE: &str = "exposure.sealed";
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use sordino_identity::PrincipalKey;
+
+    fn identity(seed: u8) -> PrincipalKey {
+        IdentityKey::from_seed(&[seed; 32]).into()
+    }
 
     fn assignment() -> Assignment {
         Assignment {
@@ -311,7 +316,7 @@ mod tests {
     #[test]
     fn what_is_saved_comes_back_and_is_not_readable() {
         let folder = tempfile::tempdir().unwrap();
-        let key = IdentityKey::from_seed(&[7; 32]);
+        let key = identity(7);
         let state = StateFolder::open(folder.path(), &key).unwrap();
         let secret = b"a secret that is long enough to be found in a file";
         state.save(&assignment(), 40, secret).unwrap();
@@ -325,11 +330,11 @@ mod tests {
     #[test]
     fn another_key_or_a_flipped_bit_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
-        let key = IdentityKey::from_seed(&[7; 32]);
+        let key = identity(7);
         let state = StateFolder::open(folder.path(), &key).unwrap();
         state.save(&assignment(), 40, b"state").unwrap();
         drop(state);
-        let other = StateFolder::open(folder.path(), &IdentityKey::from_seed(&[8; 32])).unwrap();
+        let other = StateFolder::open(folder.path(), &identity(8)).unwrap();
         assert!(matches!(other.saved(), Err(StateError::Damaged { .. })));
         drop(other);
         let state = StateFolder::open(folder.path(), &key).unwrap();
@@ -350,7 +355,7 @@ mod tests {
     #[test]
     fn an_attempt_that_is_done_is_never_older_than_before() {
         let folder = tempfile::tempdir().unwrap();
-        let key = IdentityKey::from_seed(&[7; 32]);
+        let key = identity(7);
         let mut state = StateFolder::open(folder.path(), &key).unwrap();
         let id = |attempt| AttemptId { round: assignment().round, attempt };
         state.save(&assignment(), 40, b"state").unwrap();
@@ -366,7 +371,7 @@ mod tests {
     #[test]
     fn an_attempt_that_is_done_is_not_begun_again() {
         let folder = tempfile::tempdir().unwrap();
-        let key = IdentityKey::from_seed(&[7; 32]);
+        let key = identity(7);
         let mut state = StateFolder::open(folder.path(), &key).unwrap();
         let path = folder.path().join("state/attempt.sealed");
         state.save(&assignment(), 40, b"state").unwrap();
@@ -385,7 +390,7 @@ mod tests {
     #[test]
     fn a_folder_has_one_process() {
         let folder = tempfile::tempdir().unwrap();
-        let key = IdentityKey::from_seed(&[7; 32]);
+        let key = identity(7);
         let state = StateFolder::open(folder.path(), &key).unwrap();
         let second = StateFolder::open(folder.path(), &key).err().unwrap();
         assert!(matches!(&second, StateError::Busy { path } if path.ends_with("state/lock")), "{second}");
@@ -416,7 +421,7 @@ mod tests {
     #[test]
     fn sums_are_counted_by_model_and_by_round_across_restarts() {
         let folder = tempfile::tempdir().unwrap();
-        let key = IdentityKey::from_seed(&[7; 32]);
+        let key = identity(7);
         let reopened = || StateFolder::open(folder.path(), &key).unwrap();
         let [one, other, third] = [1, 2, 3].map(|fill| Digest([fill; 32]));
         assert_eq!(reopened().exposure().unwrap(), Exposure::default());
@@ -438,7 +443,7 @@ mod tests {
     #[test]
     fn who_does_not_know_its_sums_any_more_takes_part_in_none() {
         let folder = tempfile::tempdir().unwrap();
-        let key = IdentityKey::from_seed(&[7; 32]);
+        let key = identity(7);
         let state = StateFolder::open(folder.path(), &key).unwrap();
         let context = revealed(4, Digest([1; 32]), 1);
         state.expose((&context).into()).unwrap();
@@ -473,7 +478,7 @@ mod tests {
     #[test]
     fn a_policy_is_kept_by_task() {
         let folder = tempfile::tempdir().unwrap();
-        let key = IdentityKey::from_seed(&[7; 32]);
+        let key = identity(7);
         let task = assignment().round.task;
         let mut state = StateFolder::open(folder.path(), &key).unwrap();
         assert_eq!(state.policy(&task), None);

@@ -1,10 +1,11 @@
 -- One dialect for SQLite and PostgreSQL: TEXT, BIGINT, BLOB (BYTEA there), times in milliseconds since the Unix epoch.
--- Digests and keys are 32 bytes. Numbers of rounds and attempts count from 1, `seq` counts from 0.
+-- Digests are 32 bytes; a certificate's key is a byte for its kind, and 32 bytes (Ed25519) or 65 (P-256). Numbers of
+-- rounds and attempts count from 1, `seq` counts from 0.
 
 CREATE TABLE principals (
     id                TEXT   NOT NULL PRIMARY KEY,
     role              TEXT   NOT NULL,
-    verifying_key     BLOB   NOT NULL UNIQUE CHECK (length(verifying_key) = 32),
+    verifying_key     BLOB   NOT NULL UNIQUE CHECK (length(verifying_key) IN (33, 66)),
     certificate_chain BLOB   NOT NULL,
     fingerprint       BLOB   NOT NULL UNIQUE CHECK (length(fingerprint) = 32),
     not_after         BIGINT NOT NULL,

@@ -47,8 +47,8 @@ pub struct NewPrincipal {
     pub id: String,
     /// Its role.
     pub role: String,
-    /// Ed25519 key of the certificate; no two principals share one.
-    pub verifying_key: [u8; 32],
+    /// Key of the certificate: a byte for its kind, and 32 (Ed25519) or 65 bytes (P-256). No two principals share one.
+    pub verifying_key: Vec<u8>,
     /// PEM, leaf first.
     pub certificate_chain: Vec<u8>,
     /// SHA-256 of the leaf certificate in DER.
@@ -64,8 +64,8 @@ pub struct PrincipalRow {
     pub id: String,
     /// Its role.
     pub role: String,
-    /// Ed25519 key of the certificate.
-    pub verifying_key: [u8; 32],
+    /// Key of the certificate: a byte for its kind, and 32 (Ed25519) or 65 bytes (P-256).
+    pub verifying_key: Vec<u8>,
     /// PEM, leaf first.
     pub certificate_chain: Vec<u8>,
     /// SHA-256 of the leaf certificate in DER.
@@ -284,7 +284,7 @@ fn principal(row: &SqliteRow) -> Result<PrincipalRow, StoreError> {
     Ok(PrincipalRow {
         id: get(row, "id")?,
         role: get(row, "role")?,
-        verifying_key: bytes32(row, "verifying_key")?,
+        verifying_key: get(row, "verifying_key")?,
         certificate_chain: get(row, "certificate_chain")?,
         fingerprint: bytes32(row, "fingerprint")?,
         not_after: get(row, "not_after")?,

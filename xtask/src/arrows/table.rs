@@ -83,6 +83,7 @@ const SECAGG: &[Allowed] = &[
 ];
 
 const IDENTITY: &[Allowed] = &[
+    lean("aws-lc-rs", &["aws-lc-sys", "prebuilt-nasm"]),
     lean("ed25519-dalek", DALEK_SIGNATURES),
     lean("jsonwebtoken", &["aws_lc_rs"]),
     lean("rcgen", &["aws_lc_rs", "pem", "x509-parser", "crypto", "zeroize"]),

@@ -125,7 +125,8 @@ impl TimedTrust<'_> {
         if principal.role != Role::Client || principal.id.as_str() != id.as_str() {
             return Err(format!("the certificate is that of {principal}"));
         }
-        verified.verifying_key().copied().ok_or_else(|| "the certificate's key is not Ed25519".into())
+        let key = verified.public_key().and_then(|key| CertificateKey::from_bytes(&key.to_bytes()).ok());
+        key.ok_or_else(|| "the certificate's key is neither Ed25519 nor P-256".into())
     }
 }
 

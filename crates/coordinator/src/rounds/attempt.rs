@@ -4,7 +4,6 @@ pub use super::journal::JournalError;
 use super::journal::{Durable, Event, Journal};
 use crate::app::App;
 use crate::clock::millis;
-use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Serialize};
 use sordino_codec::{Encoding, RingVector};
 use sordino_secagg::coordinator::{
@@ -121,8 +120,8 @@ pub(super) struct Opened {
 #[derive(Serialize, Deserialize)]
 struct StoredCohort {
     nonce: Digest,
-    /// Names and certificate keys.
-    members: BTreeMap<String, Digest>,
+    /// Names and certificate keys, the bytes of [`CertificateKey`] in hexadecimal.
+    members: BTreeMap<String, String>,
 }
 
 /// The attempt of a round that is open.
@@ -169,9 +168,9 @@ impl Attempt {
     /// Names and keys of a new attempt's cohort, with a fresh nonce, as they are stored.
     pub(super) fn cohort_json(
         nonce: Digest,
-        members: &BTreeMap<ParticipantId, [u8; 32]>,
+        members: &BTreeMap<ParticipantId, Vec<u8>>,
     ) -> Result<String, serde_json::Error> {
-        let members = members.iter().map(|(id, key)| (id.to_string(), Digest(*key))).collect();
+        let members = members.iter().map(|(id, key)| (id.to_string(), hex::encode(key))).collect();
         serde_json::to_string(&StoredCohort { nonce, members })
     }
 
@@ -184,8 +183,8 @@ impl Attempt {
             .iter()
             .map(|(id, key)| {
                 let id = ParticipantId::new(id).map_err(|_| damaged("cohort"))?;
-                let key = VerifyingKey::from_bytes(&key.0).map_err(|_| damaged("cohort"))?;
-                Ok((id, CertificateKey::try_from(key).map_err(|_| damaged("cohort"))?))
+                let key = hex::decode(key).map_err(|_| damaged("cohort"))?;
+                Ok((id, CertificateKey::from_bytes(&key).map_err(|_| damaged("cohort"))?))
             })
             .collect::<Result<BTreeMap<_, _>, StoreError>>()?;
         let invited: BTreeSet<_> = cohort.keys().cloned().collect();

@@ -1,8 +1,7 @@
 //! The registrar: says that everybody in a roster was admitted. A power of its own, apart from running rounds.
 
-use ed25519_dalek::VerifyingKey;
 use sordino_identity::{IdentityKey, Role};
-use sordino_secagg::{ParticipantId, coordinator::UnsignedRoster};
+use sordino_secagg::{CertificateKey, ParticipantId, coordinator::UnsignedRoster};
 use sordino_store::{Store, StoreError};
 use std::{collections::BTreeMap, future::Future, pin::Pin};
 
@@ -54,7 +53,7 @@ impl Registrar for LocalRegistrar {
             for member in roster.members() {
                 let admitted = self.store.principal(member.as_str()).await?;
                 let admitted = admitted.filter(|row| row.role == Role::Client.as_str());
-                let key = admitted.and_then(|row| VerifyingKey::from_bytes(&row.verifying_key).ok()?.try_into().ok());
+                let key = admitted.and_then(|row| CertificateKey::from_bytes(&row.verifying_key).ok());
                 keys.insert(member.clone(), key.ok_or_else(|| RegistrarError::NotAdmitted(member.clone()))?);
             }
             let statement = roster.statement(|id| keys.get(id).copied()).map_err(RegistrarError::NotAdmitted)?;

@@ -136,7 +136,7 @@ impl TestFederation {
     }
 
     /// `POST /v1/enroll` with the secret of the invitation.
-    pub async fn enroll(&self, invitation: &Invitation, id: &str, key: &IdentityKey) -> Response {
+    pub async fn enroll(&self, invitation: &Invitation, id: &str, key: &impl rcgen::SigningKey) -> Response {
         let id: PrincipalId = id.parse().unwrap();
         let token = invitation.secret().to_text().to_string();
         let request = EnrollRequest { token, csr: make_csr(key, &id), principal: id };

@@ -65,7 +65,7 @@ impl Trust for OwnTrust {
         }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let verified = self.anchors.verify_client(&chain, now).map_err(|error| error.to_string())?;
-        CertificateKey::try_from(*verified.verifying_key().unwrap()).map_err(|error| error.to_string())
+        CertificateKey::from_bytes(&verified.public_key().unwrap().to_bytes()).map_err(|error| error.to_string())
     }
 
     fn registrar(&self) -> &VerifyingKey {

@@ -8,7 +8,7 @@ use sordino_coordinator::{
     clock::{Clock as _, ManualClock, SystemClock},
     init::init,
 };
-use sordino_identity::{IdentityKey, JoinSecret, Role, TrustAnchors, make_csr};
+use sordino_identity::{IdentityKey, JoinSecret, KeyType, PrincipalKey, Role, TrustAnchors, make_csr};
 use sordino_wire::{
     Code,
     api::{EnrollAnswer, EnrollRequest, JoinTokenAnswer},
@@ -100,6 +100,32 @@ async fn a_bad_signing_request_uses_nothing_up() {
         assert_eq!(code(answer).await, Code::Invalid);
     }
     assert_eq!(federation.enroll(&invitation, "site-0001", &key()).await.status(), StatusCode::CREATED);
+}
+
+/// Both kinds of keys are certified and stored in the form that the protocol reads; a key of another kind is not, and one
+/// that somebody has is not somebody else's.
+#[tokio::test]
+async fn a_key_is_of_one_of_two_kinds_and_of_one_principal() {
+    let federation = TestFederation::start().await;
+    let mut keys = Vec::new();
+    for (id, kind) in [("site-0001", KeyType::Ed25519), ("site-0002", KeyType::P256)] {
+        let key = PrincipalKey::generate(kind, &mut UnwrapErr(SysRng));
+        let invitation = federation.invite(id, Role::Client, 600).await;
+        assert_eq!(federation.enroll(&invitation, id, &key).await.status(), StatusCode::CREATED);
+        let stored = federation.app.store.principal(id).await.unwrap().unwrap().verifying_key;
+        assert_eq!(stored, key.public_key().to_bytes());
+        assert_eq!(sordino_secagg::CertificateKey::from_bytes(&stored).unwrap().to_bytes(), stored);
+        keys.push(key);
+    }
+    let invitation = federation.invite("site-0003", Role::Client, 600).await;
+    for key in &keys {
+        let refused = problem(federation.enroll(&invitation, "site-0003", key).await).await;
+        assert_eq!(refused.code, Code::Conflict, "{}", refused.detail);
+    }
+    let p384 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+    let refused = problem(federation.enroll(&invitation, "site-0003", &p384).await).await;
+    assert_eq!(refused.code, Code::Invalid);
+    assert!(refused.detail.contains("Ed25519 or P-256"), "{}", refused.detail);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use rcgen::{
 
 use super::*;
 use crate::fixture::{DAY, Fixture, NOW};
-use crate::{IdentityKey, pem};
+use crate::{IdentityKey, KeyType, pem};
 
 fn refused(anchors: &TrustAnchors, chain: &[CertificateDer<'_>]) -> TrustError {
     anchors.verify_client(chain, NOW).unwrap_err()
@@ -33,7 +33,7 @@ fn a_participant_is_recognised() {
     let chain = fixture.client(1, "site-0001");
     let verified = fixture.anchors().verify_client(&chain, NOW).unwrap();
     assert_eq!(verified.principal().spiffe_id(), "spiffe://demo/client/site-0001");
-    assert_eq!(verified.verifying_key(), Some(&IdentityKey::from_seed(&[1; 32]).verifying_key()));
+    assert_eq!(verified.public_key(), Some(&PublicKey::ed25519(IdentityKey::from_seed(&[1; 32]).verifying_key())));
     assert_eq!(verified.fingerprint(), Fingerprint::of(&chain[0]));
     assert_eq!(verified.not_after(), NOW + DAY);
     // The root may be sent along, and a chain's order past the leaf does not matter.
@@ -53,7 +53,8 @@ fn a_server_is_recognised_by_name_and_role() {
     let name = |text: &'static str| ServerName::try_from(text).unwrap();
     for good in ["localhost", "127.0.0.1"] {
         let verified = anchors.verify_server(&chain, &name(good), NOW).unwrap();
-        assert_eq!((verified.principal().role, verified.verifying_key()), (Role::Coordinator, None));
+        let kind = verified.public_key().map(PublicKey::key_type);
+        assert_eq!((verified.principal().role, kind), (Role::Coordinator, Some(KeyType::P256)));
     }
     let got = anchors.verify_server(&chain, &name("example.org"), NOW).unwrap_err();
     assert_eq!(got, TrustError::WrongName { name: name("example.org") });
@@ -164,6 +165,44 @@ fn a_leaf_must_be_one_principal_of_this_federation() {
         p.custom_extensions.push(extension);
     });
     assert_eq!(critical, TrustError::Malformed(webpki::Error::UnsupportedCriticalExtension));
+}
+
+/// What an intermediate signed without looking: no point of the curve, an odd encoding of one, another curve.
+#[test]
+fn a_leaf_holds_a_point_of_its_curve() {
+    struct Leaf(Vec<u8>, &'static rcgen::SignatureAlgorithm);
+    impl rcgen::PublicKeyData for Leaf {
+        fn der_bytes(&self) -> &[u8] {
+            &self.0
+        }
+        fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+            self.1
+        }
+    }
+    let fixture = Fixture::new("demo");
+    let pair = rcgen::KeyPair::generate().unwrap();
+    let good = rcgen::PublicKeyData::der_bytes(&pair).to_vec();
+    let mut off_curve = good.clone();
+    *off_curve.last_mut().unwrap() ^= 1;
+    let compressed = [&[2 + (good[64] & 1)], &good[1..33]].concat();
+    let mut neutral = vec![0; 32];
+    neutral[0] = 1;
+    let (p256, ed25519) = (&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ED25519);
+    let read = |key: Leaf| fixture.anchors().verify_client(&fixture.forged_for(&leaf(), &key), NOW);
+    let kind = read(Leaf(good.clone(), p256)).unwrap().public_key().map(PublicKey::key_type);
+    assert_eq!(kind, Some(KeyType::P256));
+    for (name, bad, algorithm) in [
+        ("off the curve", off_curve, p256),
+        ("compressed", compressed, p256),
+        ("infinity", vec![0], p256),
+        ("small order", neutral, ed25519),
+        ("of the other kind", good, ed25519),
+    ] {
+        assert_eq!(read(Leaf(bad, algorithm)).unwrap_err(), TrustError::BadKey, "{name}");
+    }
+    let p384 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+    let verified = fixture.anchors().verify_client(&fixture.forged_for(&leaf(), &p384), NOW).unwrap();
+    assert_eq!(verified.public_key(), None);
 }
 
 #[test]

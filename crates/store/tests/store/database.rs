@@ -1,8 +1,8 @@
 //! Opening, joining, the group commit, idempotency keys.
 
-use crate::{NOW, event, principal, reopen, start, task_named, with_attempt};
+use crate::{NOW, ed25519, event, principal, reopen, start, task_named, with_attempt};
 use sordino_store::{
-    Enrolled, IDEMPOTENCY_KEY_LIFE_MS, Idempotency, NewJoinToken, Store, StoreError, TOUCH_RESOLUTION_MS,
+    Enrolled, IDEMPOTENCY_KEY_LIFE_MS, Idempotency, NewJoinToken, NewPrincipal, Store, StoreError, TOUCH_RESOLUTION_MS,
 };
 use std::{fs, os::unix::fs::PermissionsExt};
 use tempfile::tempdir;
@@ -119,7 +119,7 @@ async fn of_many_concurrent_enrolments_with_one_token_exactly_one_wins() {
         }
     }
     assert_eq!(winners.len(), 1);
-    assert_eq!(store.principal("site-a").await.unwrap().unwrap().verifying_key, [winners[0]; 32]);
+    assert_eq!(store.principal("site-a").await.unwrap().unwrap().verifying_key, ed25519(winners[0]));
     assert_eq!(store.join_token(&[9; 32]).await.unwrap().unwrap().used_at, Some(NOW));
 }
 
@@ -140,9 +140,25 @@ async fn enrolments_that_fail_change_nothing() {
     let stolen = enroll(9, "site-a", 2, NOW).await.unwrap_err();
     assert!(matches!(stolen, StoreError::Conflict { .. }), "{stolen}");
     assert_eq!(store.principal("site-a").await.unwrap(), None);
-    assert_eq!(store.principal("site-b").await.unwrap().unwrap().verifying_key, [2; 32]);
+    assert_eq!(store.principal("site-b").await.unwrap().unwrap().verifying_key, ed25519(2));
     assert_eq!(enroll(9, "site-a", 1, NOW + 499).await.unwrap(), Enrolled::Done);
     assert_eq!(enroll(9, "site-a", 1, NOW).await.unwrap(), Enrolled::TokenUsed);
+}
+
+#[tokio::test]
+async fn keys_of_both_kinds_are_stored_and_no_others() {
+    let folder = tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let with = |id, key: &[u8]| NewPrincipal { verifying_key: key.to_vec(), ..principal(id, key[key.len() - 1]) };
+    let p256 = [&[2, 4], &[7; 64][..]].concat();
+    store.add_principal(with("a", &p256), NOW).await.unwrap();
+    store.add_principal(with("b", &ed25519(8)), NOW).await.unwrap();
+    assert_eq!(store.principal("a").await.unwrap().unwrap().verifying_key, p256);
+    assert!(matches!(store.add_principal(with("c", &p256), NOW).await, Err(StoreError::Conflict { .. })));
+    for bad in [&[9; 32][..], &[9; 65], &[9]] {
+        store.add_principal(with("c", bad), NOW).await.unwrap_err();
+    }
+    assert_eq!(store.principal("c").await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -157,7 +173,7 @@ async fn principals_renew_page_and_are_touched() {
     promoted.role = "admin".into();
     assert!(matches!(store.add_principal(promoted, NOW).await, Err(StoreError::Conflict { .. })));
     let b = store.principal("b").await.unwrap().unwrap();
-    assert_eq!((b.role.as_str(), b.verifying_key, b.enrolled_at), ("client", [4; 32], NOW + 5));
+    assert_eq!((b.role.as_str(), b.verifying_key, b.enrolled_at), ("client", ed25519(4), NOW + 5));
 
     let page = store.principals(Some("a"), 1).await.unwrap();
     assert_eq!(page.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["b"]);

@@ -45,11 +45,15 @@ fn start(task: &str, round: u64, attempt: u32) -> AttemptStart {
     AttemptStart { task: task.into(), round, attempt, model: MODEL, cohort_json: "[]".into() }
 }
 
+fn ed25519(key: u8) -> Vec<u8> {
+    [&[1], &[key; 32][..]].concat()
+}
+
 fn principal(id: &str, key: u8) -> NewPrincipal {
     NewPrincipal {
         id: id.into(),
         role: "client".into(),
-        verifying_key: [key; 32],
+        verifying_key: ed25519(key),
         certificate_chain: b"PEM".to_vec(),
         fingerprint: [key; 32],
         not_after: NOW + 1000,

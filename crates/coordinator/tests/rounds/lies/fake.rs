@@ -10,7 +10,7 @@ use super::super::{
 };
 use super::{assigned, listen, ok, refusal};
 use axum::{Router, body::Bytes, extract::State};
-use ed25519_dalek::{SigningKey, VerifyingKey, pkcs8::DecodePrivateKey as _};
+use ed25519_dalek::{SigningKey, pkcs8::DecodePrivateKey as _};
 use http::{Method, StatusCode, Uri};
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject as _};
 use sordino_participant::Summary;
@@ -81,7 +81,7 @@ impl Fake {
         let mut cohort = BTreeMap::new();
         for site in sites {
             let row = federation.app.store.principal(site.id.as_str()).await.unwrap().unwrap();
-            cohort.insert(participant(site), VerifyingKey::from_bytes(&row.verifying_key).unwrap().try_into().unwrap());
+            cohort.insert(participant(site), CertificateKey::from_bytes(&row.verifying_key).unwrap());
         }
         let checked = task.policy.clone().check().unwrap();
         let encoding = checked.encoding(VALUES).unwrap();
