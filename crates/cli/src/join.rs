@@ -5,7 +5,7 @@ use crate::{
     files,
     output::{Output, note},
 };
-use sordino_identity::{Invitation, MAX_INVITATION_LEN, PrincipalId};
+use sordino_identity::{Invitation, KeyType, MAX_INVITATION_LEN, PrincipalId};
 use std::{
     io::Read as _,
     path::{Path, PathBuf},
@@ -13,6 +13,8 @@ use std::{
 use zeroize::Zeroizing;
 
 /// Join a federation: the key is made here and never leaves this folder.
+///
+/// To join with a key of your own, put it into the folder first, as client.key: Ed25519 or P-256, PKCS#8 in PEM.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
@@ -28,6 +30,9 @@ pub(crate) struct Join {
     /// File with the invitation, or - for standard input.
     #[arg(long, value_name = "FILE|-")]
     invitation: PathBuf,
+    /// Key to make: ed25519, or p256 where that is the organisation's rule [default: ed25519].
+    #[arg(long, value_name = "ed25519|p256")]
+    key_type: Option<KeyType>,
 }
 
 #[derive(serde::Serialize)]
@@ -40,9 +45,9 @@ struct Joined {
 
 impl Join {
     pub(crate) async fn run(self, output: Output) -> Result<(), Failure> {
-        let Self { folder, id, invitation } = self;
+        let Self { folder, id, invitation, key_type } = self;
         let invitation = read(&invitation)?;
-        sordino_participant::join(&folder, &invitation, &id).await?;
+        sordino_participant::join(&folder, &invitation, &id, key_type).await?;
         let joined = Joined {
             id: id.to_string(),
             federation: invitation.federation().to_string(),

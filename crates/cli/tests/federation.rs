@@ -4,12 +4,14 @@
 mod common;
 
 use common::{Ran, command, ran, sordino_in};
+use getrandom::{SysRng, rand_core::UnwrapErr};
 use rustix::process::{Pid, Signal, kill_process};
+use sordino_identity::{KeyType, PrincipalKey};
 use std::{
     fmt::Write as _,
     fs,
     path::Path,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -117,6 +119,24 @@ fn json(ran: &Ran) -> serde_json::Value {
     serde_json::from_str(&ran.stdout).unwrap()
 }
 
+/// A key that an organisation has already, made by OpenSSL where there is one.
+fn bring_a_p256_key(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::create_dir(folder).unwrap();
+    let path = folder.join("client.key");
+    let made = Command::new("openssl")
+        .args(["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"])
+        .arg(&path)
+        .stderr(Stdio::null())
+        .status();
+    if !made.is_ok_and(|made| made.success()) {
+        let key = PrincipalKey::generate(KeyType::P256, &mut UnwrapErr(SysRng));
+        fs::write(&path, key.to_pkcs8_pem().as_bytes()).unwrap();
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// Of the three sites, one has an Ed25519 key, one makes a P-256 key, and one brings its own.
 #[test]
 fn three_sites_train_two_rounds() {
     let home = tempfile::tempdir().unwrap();
@@ -127,12 +147,23 @@ fn three_sites_train_two_rounds() {
     let (server, url) = serve(home);
     let admin = ["--as", "fed/admin", "--server", &url];
 
+    bring_a_p256_key(&home.join(SITES[2]));
     for (number, site) in SITES.into_iter().enumerate() {
         let invited = run(&[&["invite", site], &admin[..]].concat());
         invited.ended(0);
         assert_eq!(invited.stdout.lines().count(), 1, "one line, to be redirected into a file");
         fs::write(home.join("invitation"), &invited.stdout).unwrap();
-        run(&["join", site, "--id", site, "--invitation", "invitation"]).ended(0);
+        let join = ["join", site, "--id", site, "--invitation", "invitation"];
+        match number {
+            0 => run(&join).ended(0),
+            1 => run(&[&join[..], &["--key-type", "p256"]].concat()).ended(0),
+            _ => {
+                let other = run(&[&join[..], &["--key-type", "ed25519"]].concat());
+                other.ended(1);
+                assert!(other.stderr.contains("holds a key of the type p256, not ed25519"), "{}", other.stderr);
+                run(&join).ended(0);
+            }
+        }
         fs::write(home.join(format!("{site}.csv")), rows(number)).unwrap();
     }
     let again = run(&["join", "elsewhere", "--id", SITES[2], "--invitation", "invitation"]);

@@ -27,6 +27,8 @@ use std::{
 const SITES: [&str; 4] = ["hospital-a", "hospital-b", "hospital-c", "hospital-d"];
 /// In the middle of the roster: it encapsulates to some of its neighbours, and others to it.
 const PYTHON: &str = SITES[1];
+/// A neighbour with a P-256 key.
+const P256: &str = SITES[2];
 /// What the policies have in common. Of four with three neighbours each, one may fall silent.
 const POLICY: &str = "\
 [cohort]
@@ -146,7 +148,9 @@ impl<'a> Federation<'a> {
                 let joined = federation.script(&["join", site, site, "invitation"]).output().unwrap();
                 ran(&["participant.py join"], joined).ended(0);
             } else {
-                sordino_in(home, &["join", site, "--id", site, "--invitation", "invitation"]).ended(0);
+                let kind = if site == P256 { "p256" } else { "ed25519" };
+                let join = ["join", site, "--id", site, "--invitation", "invitation", "--key-type", kind];
+                sordino_in(home, &join).ended(0);
                 fs::write(home.join(format!("{site}.csv")), rows(number)).unwrap();
             }
         }

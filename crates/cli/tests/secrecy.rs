@@ -146,7 +146,7 @@ async fn one_round(home: &Path) -> (Coordinator, String) {
     for (number, site) in SITES.into_iter().enumerate() {
         let invitation = run(&[&["invite", site], &admin[..]].concat()).parse().unwrap();
         let folder = home.join(site);
-        join(&folder, &invitation, &site.parse().unwrap()).await.unwrap();
+        join(&folder, &invitation, &site.parse().unwrap(), None).await.unwrap();
         let mut dev = None;
         if number == MARKED {
             let dump = home.join("dump");

@@ -42,6 +42,16 @@ pub enum JoinError {
         /// Why.
         source: KeyError,
     },
+    /// The key that is there is of another kind than the one asked for.
+    #[error("{path} holds a key of the type {found}, not {wanted}: leave the type out to join with it")]
+    KeyType {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        found: KeyType,
+        /// What was asked for.
+        wanted: KeyType,
+    },
     /// The invitation's root certificate is of no use.
     #[error("the invitation's root certificate cannot be used")]
     Root(#[source] rustls::Error),
@@ -61,11 +71,16 @@ pub enum JoinError {
 /// Joins the federation of the invitation as `id`; afterwards `folder` holds key, certificate, root and settings.
 ///
 /// A key that is in the folder already, of an earlier attempt or an organisation's own, is the one that is used: PKCS#8 in
-/// PEM, in `client.key`. Otherwise an Ed25519 key is made.
+/// PEM, in `client.key`. Otherwise one of `key_type` is made, Ed25519 where nothing is asked for.
 ///
 /// # Errors
 /// [`JoinError`]. After a lost connection the same call goes on with the same key.
-pub async fn join(folder: &Path, invitation: &Invitation, id: &PrincipalId) -> Result<(), JoinError> {
+pub async fn join(
+    folder: &Path,
+    invitation: &Invitation,
+    id: &PrincipalId,
+    key_type: Option<KeyType>,
+) -> Result<(), JoinError> {
     let file = |path: &Path| {
         let path = path.to_owned();
         move |source| JoinError::File { path, source }
@@ -75,7 +90,7 @@ pub async fn join(folder: &Path, invitation: &Invitation, id: &PrincipalId) -> R
         return Err(JoinError::Joined { path: settings_path });
     }
     private_folder(folder).map_err(file(folder))?;
-    let key = own_key(&folder.join(KEY_FILE))?;
+    let key = own_key(&folder.join(KEY_FILE), key_type)?;
     let root_pem = pem("CERTIFICATE", invitation.root());
 
     let tls = tls_builder(&root_pem).map_err(JoinError::Root)?.with_no_client_auth();
@@ -121,14 +136,19 @@ pub async fn join(folder: &Path, invitation: &Invitation, id: &PrincipalId) -> R
 }
 
 /// The key that is there, or a new one, durable before its public part leaves.
-fn own_key(path: &Path) -> Result<PrincipalKey, JoinError> {
+fn own_key(path: &Path, key_type: Option<KeyType>) -> Result<PrincipalKey, JoinError> {
     let file = |source| JoinError::File { path: path.to_owned(), source };
     if path.exists() {
         let text = Zeroizing::new(fs::read_to_string(path).map_err(file)?);
         let key = PrincipalKey::from_pkcs8_pem(&text);
-        return key.map_err(|source| JoinError::Key { path: path.to_owned(), source });
+        let key = key.map_err(|source| JoinError::Key { path: path.to_owned(), source })?;
+        let found = key.public_key().key_type();
+        return match key_type {
+            Some(wanted) if wanted != found => Err(JoinError::KeyType { path: path.to_owned(), found, wanted }),
+            _ => Ok(key),
+        };
     }
-    let key = PrincipalKey::generate(KeyType::Ed25519, &mut UnwrapErr(SysRng));
+    let key = PrincipalKey::generate(key_type.unwrap_or_default(), &mut UnwrapErr(SysRng));
     write_private(path, key.to_pkcs8_pem().as_bytes()).map_err(file)?;
     Ok(key)
 }

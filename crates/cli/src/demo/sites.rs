@@ -42,7 +42,7 @@ pub(super) async fn join(folder: &Path, admin: &Client, ids: &[PrincipalId]) -> 
             .invitation
             .parse()
             .map_err(|source| Failure::Invitation { from: "the coordinator's answer".into(), source })?;
-        join_federation(&site_folder(folder, id), &invitation, id).await?;
+        join_federation(&site_folder(folder, id), &invitation, id, None).await?;
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ mod wire;
 
 use common::{TestFederation, model};
 use site::Site;
+use sordino_identity::KeyType;
 use sordino_participant::TrainError;
 use sordino_secagg::Step;
 use sordino_wire::{
@@ -154,11 +155,26 @@ async fn dropouts_at_every_step() {
 /// from journal and spool alone, and its sum holds the inputs of before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_finishes_the_same_attempt() {
+    restart_in_an_attempt([KeyType::Ed25519; 6]).await;
+}
+
+/// The same where half of the sites have P-256 keys, also the one that falls silent: they sign with randomness, and what
+/// they send again after their own restart is what was counted before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_finishes_the_same_attempt_of_sites_with_keys_of_both_kinds() {
+    let kinds = [KeyType::Ed25519, KeyType::P256, KeyType::Ed25519, KeyType::P256, KeyType::Ed25519, KeyType::P256];
+    restart_in_an_attempt(kinds).await;
+}
+
+async fn restart_in_an_attempt(kinds: [KeyType; 6]) {
     let mut federation = TestFederation::start().await;
     let rounds = tokio::spawn(sordino_coordinator::rounds::run(federation.app.clone()));
     let policy = POLICY.replace("step_grace = 0.2", "step_grace = 9.0");
     let created = federation.create_task(&policy, federation.upload(&model(&[0.5; 40])).await).await;
-    let sites = join(&federation, 6).await;
+    let mut sites = Vec::new();
+    for (number, kind) in (0..).zip(kinds) {
+        sites.push(Site::join_with(&federation, number, kind).await);
+    }
     // One site falls silent before its input, so the step stays open for its grace: the inputs of the others are in.
     let last = sites[5].train(&created.id, Some((1, Step::MaskedInput)));
     let running: Vec<_> = sites[..5].iter().map(|site| tokio::spawn(site.train(&created.id, None))).collect();

@@ -2,7 +2,7 @@
 
 use super::common::TestFederation;
 use sordino_codec::Tensors;
-use sordino_identity::{PrincipalId, Role};
+use sordino_identity::{KeyType, PrincipalId, Role};
 use sordino_participant::{
     DevOptions, Summary, TrainError, TrainOptions,
     training::{RoundInfo, TrainError as TrainingError, Trained, Trainer},
@@ -35,10 +35,15 @@ impl Trainer for Shift {
 
 impl Site {
     pub async fn join(federation: &TestFederation, number: u8) -> Self {
+        Self::join_with(federation, number, KeyType::Ed25519).await
+    }
+
+    /// The same, with a key of this kind.
+    pub async fn join_with(federation: &TestFederation, number: u8, key_type: KeyType) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let id: PrincipalId = format!("site-{number:04}").parse().unwrap();
         let invitation = federation.invite(id.as_str(), Role::Client, 600).await;
-        sordino_participant::join(folder.path(), &invitation, &id).await.unwrap();
+        sordino_participant::join(folder.path(), &invitation, &id, Some(key_type)).await.unwrap();
         fs::create_dir(folder.path().join("dump")).unwrap();
         Self { number, id, folder }
     }
