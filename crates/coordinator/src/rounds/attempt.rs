@@ -95,8 +95,7 @@ pub(super) struct Shown {
 
 impl Shown {
     fn of(core: &Coordinator) -> Self {
-        // The protocol's messages name no shares that do not open: whom too many leave out is blamed by the abort itself.
-        let disputes: Vec<Dispute> = Vec::new();
+        let disputes = core.disputes();
         let step = core.step();
         // Between two steps nobody is awaited. Whoever has complained may well refuse what follows: that is no silence.
         let unanswered = core.heard().into_iter().filter(|(_, last)| step.is_some() && *last != step).map(|(id, _)| id);
@@ -505,7 +504,7 @@ impl Attempt {
         }
         let core = core.close(now).map_err(|abort| Stopped::Aborted { abort, shown })?;
         // Stored before anybody is told that Unmasking is open: what is counted is never less than what was revealed.
-        let reveals = core.step() == Some(Step::Unmasking);
+        let reveals = core.reveals();
         crash_point!("{}:closing", step.map_or("no step", Step::name));
         self.journal.push(Event::Closed { reveals }).wait().await?;
         crash_point!("{}:closed", step.map_or("no step", Step::name));
