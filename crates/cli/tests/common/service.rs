@@ -128,7 +128,8 @@ impl Federation {
     pub(crate) async fn join(&self, site: &str) -> PathBuf {
         let invitation: Invitation = self.run(&["invite", site]).parse().expect("an invitation");
         let folder = self.home.join(site);
-        sordino_participant::join(&folder, &invitation, &site.parse().expect("a name")).await.expect("it is invited");
+        let name = site.parse().expect("a name");
+        sordino_participant::join(&folder, &invitation, &name, None).await.expect("it is invited");
         fs::create_dir(folder.join("witness")).expect("the site's folder is new");
         folder
     }
