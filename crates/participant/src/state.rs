@@ -296,7 +296,7 @@ const EXPOSURE: &str = "exposure.sealed";
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use sordino_identity::PrincipalKey;
+    use sordino_identity::IdentityKey;
 
     fn identity(seed: u8) -> PrincipalKey {
         IdentityKey::from_seed(&[seed; 32]).into()

@@ -115,7 +115,7 @@ mod tests {
         };
         let statement = |places: &[u8]| {
             let members = places.iter().map(|&at| member(at)).collect();
-            UnsignedRoster { context, members }.statement(|id| Some(key(id).verifying_key()))
+            UnsignedRoster { context, members }.statement(|id| key(id).verifying_key().try_into().ok())
         };
         assert!(statement(&[1, 2, 3, 4]).is_ok());
         for (places, first_bad) in [(&[1, 3, 2, 4], 2), (&[1, 2, 2, 3], 2), (&[4, 1, 2, 3], 1), (&[1, 2, 1, 3], 1)] {

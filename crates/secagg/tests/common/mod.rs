@@ -217,7 +217,7 @@ impl World {
 
     /// Steps close a grace after so many answers.
     pub(crate) fn with_quorum(mut self, quorum: u32) -> Self {
-        let cohort = self.parties.iter().map(|party| (party.id.clone(), party.key.verifying_key())).collect();
+        let cohort = self.parties.iter().map(|party| (party.id.clone(), party.certificate_key())).collect();
         self.coordinator = Some(Coordinator::new(Setup { quorum, ..setup(&self.context, cohort) }, 0));
         self
     }
