@@ -74,6 +74,9 @@ const KERNEL: &[Allowed] = &[allowed("aes", &["zeroize"])];
 
 const CODEC: &[Allowed] = &[lean("half", &["std"])];
 
+/// Error functions; the noise's generator, which wipes itself and is seeded by what a shell hands in.
+const DP: &[Allowed] = &[lean("chacha20", &["rng", "zeroize"]), allowed("libm", &[])];
+
 const SECAGG: &[Allowed] = &[
     lean("aws-lc-rs", &["aws-lc-sys", "prebuilt-nasm"]),
     lean("curve25519-dalek", &["alloc", "zeroize", "precomputed-tables", "rand_core"]),
@@ -112,6 +115,7 @@ const SIM_CORES: &[&str] =
 const PLACES: &[Place] = &[
     core("sordino-kernel", &[], KERNEL),
     core("sordino-codec", &["sordino-kernel"], CODEC),
+    core("sordino-dp", &[], DP),
     core("sordino-secagg", &["sordino-kernel", "sordino-codec"], SECAGG),
     core("sordino-identity", &[], IDENTITY),
     core("sordino-wire", &["sordino-codec", "sordino-secagg", "sordino-identity"], WIRE),
