@@ -175,17 +175,35 @@ impl Delivered {
     }
 }
 
-/// The survivor list, type 6.
+/// The survivor list, type 6, signed by a registrar that looks at nothing.
 #[must_use]
-pub fn survivor_list(context: &Hash, n: u32, members: impl IntoIterator<Item = u32>) -> Vec<u8> {
-    [header(6, context), survivor_set(n, members)].concat()
+pub fn survivor_list(
+    context: &Hash,
+    roster_root: &Hash,
+    n: u32,
+    members: impl IntoIterator<Item = u32>,
+    registrar: &SigningKey,
+) -> Vec<u8> {
+    let members = survivor_set(n, members);
+    let mut signed = statement("survivor list signature", context);
+    signed.extend(roster_root);
+    signed.extend(&members);
+    [&header(6, context)[..], &members, &registrar.sign(&signed).to_bytes()].concat()
+}
+
+/// A survivor list of other members under the registrar's signature of this one.
+#[must_use]
+pub fn other_survivors(message: &[u8], n: u32, members: impl IntoIterator<Item = u32>) -> Option<Vec<u8>> {
+    let (mut fields, context) = Fields::of(message, 6)?;
+    let (_, _, signature) = (fields.u32()?, fields.bytes()?, fields.take(64)?);
+    Some([&header(6, &context)[..], &survivor_set(n, members), signature].concat())
 }
 
 /// Size of the roster and members, out of a survivor list.
 #[must_use]
 pub fn survivors_of(message: &[u8]) -> Option<(u32, Vec<u32>)> {
     let (mut fields, _) = Fields::of(message, 6)?;
-    let (n, bitmap) = (fields.u32()?, fields.bytes()?);
+    let (n, bitmap, _) = (fields.u32()?, fields.bytes()?, fields.take(64)?);
     fields.end()?;
     let stands = |index: &u32| bitmap.get(*index as usize / 8).is_some_and(|byte| byte >> (index % 8) & 1 == 1);
     Some((n, (0..n).filter(stands).collect()))

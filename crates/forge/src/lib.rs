@@ -15,7 +15,8 @@ pub mod merkle;
 mod participant;
 
 pub use coordinator::{
-    Delivered, Delivery, Roster, roster_leaf, signature_list, survivor_list, survivors_of, survivors_signature,
+    Delivered, Delivery, Roster, other_survivors, roster_leaf, signature_list, survivor_list, survivors_of,
+    survivors_signature,
 };
 pub use participant::{
     Advertisement, MaskedInput, Record, Share, ShareKeys, Unmasking, consistency, consistency_signature, dealers,

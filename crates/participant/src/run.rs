@@ -93,6 +93,14 @@ pub enum TrainError {
         /// The site's `min_cohort`.
         floor: u32,
     },
+    /// A round that the task cannot have: with one more after the last, a coordinator could ask for sums without end.
+    #[error("the coordinator offers round {round}, and the task has rounds 1 to {rounds}")]
+    NoSuchRound {
+        /// What was offered.
+        round: u64,
+        /// The policy's `task.rounds`.
+        rounds: u64,
+    },
     /// Another policy than this site has taken part under before.
     #[error(
         "the task's policy changed from {first} to {now}; ask who has changed it and why, \
@@ -428,6 +436,10 @@ impl Site {
             let (bound, told, number) = (assignment.policy_digest, policy.digest(), task.round);
             tracing::error!(round = %assignment.round, %bound, %told, number, "task and assignment contradict each other");
             return Err(TrainError::OtherPolicy);
+        }
+        let (round, rounds) = (assignment.round.number, policy.policy().task.rounds);
+        if !(1..=rounds).contains(&round) {
+            return Err(TrainError::NoSuchRound { round, rounds });
         }
         // Between the assignment and this answer the round may have ended.
         if task.round > assignment.round.number || task.model != assignment.model {

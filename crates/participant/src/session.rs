@@ -210,7 +210,9 @@ fn answer(
             let (state, upload) = state.mask_input_on(threads, opening, signer)?;
             (Stored::AwaitingSurvivors(state), Some(upload.packed))
         }
-        Stored::AwaitingSurvivors(state) => (Stored::AwaitingSignatures(state.sign_survivors(opening, signer)?), None),
+        Stored::AwaitingSurvivors(state) => {
+            (Stored::AwaitingSignatures(state.sign_survivors(opening, trust, signer)?), None)
+        }
         Stored::AwaitingSignatures(state) => (Stored::Finished(state.reveal(opening, signer)?), None),
         Stored::Finished(state) => (Stored::Finished(state), None),
     })

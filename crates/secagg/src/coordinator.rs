@@ -1,4 +1,4 @@
-//! The coordinator's side of one attempt: messages, ticks and a registrar's signature in; receipts, transitions and
+//! The coordinator's side of one attempt: messages, ticks and a registrar's signatures in; receipts, transitions and
 //! messages to fetch out. It is stored by writing down what it was told, in order, and restored by telling it again.
 //!
 //! A participant's bad message costs that participant its place in the step, never the others their attempt
@@ -12,7 +12,10 @@ mod errors;
 mod helped;
 mod openings;
 mod roster;
+#[cfg(test)]
+mod split;
 mod sum;
+mod survivors;
 #[cfg(test)]
 mod tests;
 mod unmask;
@@ -20,6 +23,7 @@ mod unmask;
 pub use errors::{Abort, Rejection};
 pub use roster::UnsignedRoster;
 pub use sum::{InputAdder, Payload, PayloadHasher, RunningSum, SumError};
+pub use survivors::UnsignedSurvivors;
 
 use crate::certificate_key::CertificateKey;
 use crate::context::{Context, ContextDigest, ParticipantId};
@@ -104,8 +108,13 @@ enum State {
         complaints: Complaints,
         helped: Helped,
     },
+    SurvivorsSignature {
+        sharing: Sharing,
+    },
     ConsistencyCheck {
         sharing: Sharing,
+        /// Of the survivor list.
+        registrar_signature: [u8; 64],
         signatures: BTreeMap<u32, [u8; 64]>,
         helped: Helped,
     },
@@ -192,7 +201,7 @@ impl Coordinator {
     pub fn step(&self) -> Option<Step> {
         match self.state {
             State::AdvertiseKeys { .. } => Some(Step::AdvertiseKeys),
-            State::RosterSignature { .. } | State::Opening { .. } => None,
+            State::RosterSignature { .. } | State::SurvivorsSignature { .. } | State::Opening { .. } => None,
             State::ShareKeys { .. } => Some(Step::ShareKeys),
             State::MaskedInput { .. } => Some(Step::MaskedInput),
             State::ConsistencyCheck { .. } => Some(Step::ConsistencyCheck),
@@ -220,7 +229,7 @@ impl Coordinator {
             (Step::ShareKeys, State::ShareKeys { signed, shared }) => {
                 accept::share_keys(&self.digest, &signed.roster, shared, self.setup.context.pq, from, bytes)
             }
-            (Step::ConsistencyCheck, State::ConsistencyCheck { sharing, signatures, helped }) => {
+            (Step::ConsistencyCheck, State::ConsistencyCheck { sharing, signatures, helped, .. }) => {
                 accept::sign_survivors(&self.digest, sharing, (signatures, helped), from, bytes)
             }
             (Step::Unmasking, State::Unmasking { sharing, signatures, revealed, helped }) => {
@@ -328,7 +337,7 @@ impl Coordinator {
         match self.state {
             State::AdvertiseKeys { .. } => self.setup.timing.advertise,
             // Between steps nobody is waited for but the registrar: only the attempt's own limit holds.
-            State::RosterSignature { .. } | State::Opening { .. } => Millis::MAX,
+            State::RosterSignature { .. } | State::SurvivorsSignature { .. } | State::Opening { .. } => Millis::MAX,
             _ => self.setup.timing.step,
         }
     }
@@ -350,7 +359,7 @@ impl Coordinator {
     fn answered(&self) -> usize {
         match &self.state {
             State::AdvertiseKeys { advertised } => advertised.len(),
-            State::RosterSignature { .. } | State::Opening { .. } => 0,
+            State::RosterSignature { .. } | State::SurvivorsSignature { .. } | State::Opening { .. } => 0,
             State::ShareKeys { shared, .. } => shared.len(),
             State::MaskedInput { inputs, .. } => inputs.len(),
             State::ConsistencyCheck { signatures, .. } => signatures.len(),
@@ -363,7 +372,7 @@ impl Coordinator {
     pub fn is_complete(&self) -> bool {
         let expected = match &self.state {
             State::AdvertiseKeys { .. } => self.setup.cohort.len(),
-            State::RosterSignature { .. } | State::Opening { .. } => return false,
+            State::RosterSignature { .. } | State::SurvivorsSignature { .. } | State::Opening { .. } => return false,
             State::ShareKeys { signed, .. } => signed.roster.members.len(),
             State::MaskedInput { shared, .. } => shared.len(),
             State::ConsistencyCheck { sharing, .. } => sharing.survivors.len() as usize,
@@ -413,11 +422,9 @@ impl Coordinator {
                 helped.check(&signed.roster, max_corrupt, &complaints, |holder| inputs.contains_key(&holder))?;
                 let survivors = SurvivorSet::new(signed.roster.len(), inputs.into_keys());
                 let dealt = shared.into_iter().map(|(dealer, shared)| (dealer, Dealt::of(&shared))).collect();
-                let sharing = Sharing { signed, dealt, survivors, complaints };
-                let helped = sharing.nobody_answered();
-                State::ConsistencyCheck { sharing, signatures: BTreeMap::new(), helped }
+                State::SurvivorsSignature { sharing: Sharing { signed, dealt, survivors, complaints } }
             }
-            State::ConsistencyCheck { sharing, signatures, helped } => {
+            State::ConsistencyCheck { sharing, signatures, helped, .. } => {
                 let roster = &sharing.signed.roster;
                 enough(Step::ConsistencyCheck, signatures.len(), roster.graph.topology().t)?;
                 helped.check(roster, max_corrupt, &sharing.complaints, |holder| signatures.contains_key(&holder))?;
@@ -429,20 +436,22 @@ impl Coordinator {
                 helped.check(roster, max_corrupt, complaints, |holder| revealed.contains_key(&holder))?;
                 State::Opening { sharing, signatures, revealed }
             }
-            between @ (State::RosterSignature { .. } | State::Opening { .. }) => between,
+            between @ (State::RosterSignature { .. } | State::SurvivorsSignature { .. } | State::Opening { .. }) => {
+                between
+            }
         };
         self.opened = now;
         self.quorum_since = None;
         Ok(self)
     }
 
-    /// Whether the registrar's signature is what the attempt waits for.
+    /// Whether a signature of the registrar is what the attempt waits for: of the roster, or of the survivor list.
     #[must_use]
     pub fn awaits_registrar(&self) -> bool {
-        matches!(self.state, State::RosterSignature { .. })
+        matches!(self.state, State::RosterSignature { .. } | State::SurvivorsSignature { .. })
     }
 
-    /// What the registrar is asked to sign; `None` at any other time.
+    /// The roster that the registrar is asked to sign; `None` at any other time.
     #[must_use]
     pub fn roster_to_sign(&self) -> Option<UnsignedRoster> {
         let State::RosterSignature { roster } = &self.state else { return None };
@@ -450,11 +459,31 @@ impl Coordinator {
         Some(UnsignedRoster { context: self.digest, members })
     }
 
-    /// Takes the registrar's signature; ShareKeys is open.
+    /// Takes the registrar's signature of the roster; ShareKeys is open.
     #[must_use]
     pub fn roster_signed(mut self, registrar_signature: [u8; 64], now: Millis) -> Self {
         if let State::RosterSignature { roster } = self.state {
             self.state = State::ShareKeys { signed: Signed { roster, registrar_signature }, shared: BTreeMap::new() };
+            self.opened = now;
+            self.quorum_since = None;
+        }
+        self
+    }
+
+    /// The survivor list that the registrar is asked to sign; `None` at any other time.
+    #[must_use]
+    pub fn survivors_to_sign(&self) -> Option<UnsignedSurvivors> {
+        let State::SurvivorsSignature { sharing: Sharing { signed, survivors, .. } } = &self.state else { return None };
+        let (roster_root, survivors) = (signed.roster.tree.root(), survivors.clone());
+        Some(UnsignedSurvivors { context: self.digest, roster_root, survivors })
+    }
+
+    /// Takes the registrar's signature of the survivor list; ConsistencyCheck is open.
+    #[must_use]
+    pub fn survivors_signed(mut self, registrar_signature: [u8; 64], now: Millis) -> Self {
+        if let State::SurvivorsSignature { sharing } = self.state {
+            let helped = sharing.nobody_answered();
+            self.state = State::ConsistencyCheck { sharing, registrar_signature, signatures: BTreeMap::new(), helped };
             self.opened = now;
             self.quorum_since = None;
         }
@@ -474,6 +503,7 @@ impl Coordinator {
     pub fn outgoing(&self, step: Step, to: &ParticipantId) -> Outgoing {
         let open = match &self.state {
             State::RosterSignature { .. } => Step::AdvertiseKeys,
+            State::SurvivorsSignature { .. } => Step::MaskedInput,
             State::Opening { .. } => return Outgoing::Excluded,
             _ => self.step().unwrap_or(Step::AdvertiseKeys),
         };
@@ -494,7 +524,7 @@ impl Coordinator {
             State::RosterSignature { roster } => roster.index_of(id).is_some(),
             State::ShareKeys { signed, .. } => index(signed).is_some(),
             State::MaskedInput { signed, shared, .. } => index(signed).is_some_and(|at| shared.contains_key(&at)),
-            State::ConsistencyCheck { sharing, .. } => {
+            State::SurvivorsSignature { sharing } | State::ConsistencyCheck { sharing, .. } => {
                 index(&sharing.signed).is_some_and(|at| sharing.survivors.contains(at))
             }
             State::Unmasking { sharing, signatures, .. } => {
@@ -508,7 +538,8 @@ impl Coordinator {
     #[must_use]
     pub fn survivors(&self) -> Option<Vec<ParticipantId>> {
         match &self.state {
-            State::ConsistencyCheck { sharing, .. }
+            State::SurvivorsSignature { sharing }
+            | State::ConsistencyCheck { sharing, .. }
             | State::Unmasking { sharing, .. }
             | State::Opening { sharing, .. } => {
                 let roster = &sharing.signed.roster;
@@ -526,7 +557,8 @@ impl Coordinator {
         match &self.state {
             State::AdvertiseKeys { .. } | State::RosterSignature { .. } | State::ShareKeys { .. } => Vec::new(),
             State::MaskedInput { signed, complaints, .. } => complaints.disputes(&signed.roster),
-            State::ConsistencyCheck { sharing, .. }
+            State::SurvivorsSignature { sharing }
+            | State::ConsistencyCheck { sharing, .. }
             | State::Unmasking { sharing, .. }
             | State::Opening { sharing, .. } => sharing.complaints.disputes(&sharing.signed.roster),
         }

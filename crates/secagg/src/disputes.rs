@@ -2,8 +2,10 @@
 //! does, and nobody else can tell which. What can be told is told here, from all that was said over a task.
 //!
 //! Of the two sides of a dispute at least one is corrupt. So a cohort without two that are in dispute cannot fail over
-//! the same dispute again, every new dispute costs the corrupt one more of those they can still spoil a sum with, and
-//! whoever is in dispute with more participants than may be corrupt is corrupt itself.
+//! the same dispute again, and every new dispute costs the corrupt one more of those they can still spoil a sum with.
+//! Whoever is in dispute with more participants of one cohort than may be corrupt in it is corrupt itself. That stands on
+//! the number that may be corrupt: where more must be, nobody is called guilty, and disputes of several cohorts, in each
+//! of which others may be, are no proof.
 
 use crate::context::ParticipantId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,9 +39,29 @@ impl Disputes {
         self.0.get(id).map_or(0, BTreeSet::len)
     }
 
-    /// Those who are in dispute with more participants than may be corrupt.
-    pub fn guilty(&self, max_corrupt: u32) -> impl Iterator<Item = &ParticipantId> {
-        self.0.iter().filter(move |(_, others)| others.len() > max_corrupt as usize).map(|(id, _)| id)
+    /// Those who are in dispute with more participants than may be corrupt, where all disputes are of one cohort.
+    ///
+    /// What somebody guilty is in dispute about counts against nobody else: one that accuses everybody is guilty alone.
+    /// None where more than `max_corrupt` would be: then more are corrupt than the rule stands on, and the honest can no
+    /// longer be told from the others.
+    #[must_use]
+    pub fn guilty(&self, max_corrupt: u32) -> BTreeSet<ParticipantId> {
+        let mut left: BTreeMap<&ParticipantId, BTreeSet<&ParticipantId>> =
+            self.0.iter().map(|(id, others)| (id, others.iter().collect())).collect();
+        let mut guilty = BTreeSet::new();
+        while let Some((id, others)) = left.iter().max_by_key(|(_, others)| others.len()) {
+            if others.len() <= max_corrupt as usize {
+                break;
+            }
+            let id = *id;
+            guilty.insert(id.clone());
+            for other in left.remove(id).into_iter().flatten() {
+                if let Some(others) = left.get_mut(other) {
+                    others.remove(id);
+                }
+            }
+        }
+        if guilty.len() > max_corrupt as usize { BTreeSet::new() } else { guilty }
     }
 
     /// Those of a list, in its order, of whom no two are in dispute: whoever comes first stays.
@@ -100,8 +122,18 @@ mod tests {
     fn more_disputes_than_may_be_corrupt_are_no_accident() {
         let disputes = disputes("ab ac ad ba eb");
         assert_eq!((disputes.of(&id('a')), disputes.of(&id('b')), disputes.of(&id('x'))), (3, 2, 0));
-        assert_eq!(disputes.guilty(2).cloned().collect::<Vec<_>>(), ids("a"));
-        assert_eq!(disputes.guilty(3).count(), 0);
+        assert_eq!(disputes.guilty(2), ids("a").into_iter().collect());
+        assert!(disputes.guilty(3).is_empty());
+    }
+
+    /// Each of two that accuse everybody is guilty; those they accuse are in two disputes, and are not.
+    #[test]
+    fn what_the_guilty_say_counts_against_nobody() {
+        let liars = disputes("xa xb xc xd ya yb yc yd");
+        assert_eq!(liars.of(&id('a')), 2);
+        assert_eq!(liars.guilty(2), ids("xy").into_iter().collect());
+        assert!(liars.guilty(1).is_empty(), "more are corrupt than may be");
+        assert!(disputes("ab").guilty(0).is_empty(), "one of two, and nobody may be");
     }
 
     #[test]

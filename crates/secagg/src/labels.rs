@@ -19,6 +19,8 @@ labels! {
     SHARES_SIGNATURE = "shares signature";
     /// The registrar's signature of a roster.
     ROSTER_SIGNATURE = "roster signature";
+    /// The registrar's signature of the one survivor list of an attempt.
+    SURVIVOR_LIST_SIGNATURE = "survivor list signature";
     /// A survivor's signature of the survivor set.
     SURVIVORS_SIGNATURE = "survivors signature";
     /// Seed of the graph.

@@ -7,11 +7,12 @@
 //!
 //! # Threat model
 //! - *Coordinator*: may lie, replay, withhold, forge the graph, show different participants different things, and
-//!   collude with up to `corrupt` participants. It learns the sum over at least `min_survivors` inputs, or nothing;
-//!   where the graph is sparse, as long as it keeps to one survivor list (`topology.rs` says why). It can always
-//!   prevent a sum.
-//! - *Registrar and certificate authority*: admit principals. A coordinator that controls both can invent
-//!   participants; a deployment that fears this keeps the registrar's key elsewhere.
+//!   collude with up to `corrupt` participants. It learns the sum over at least `min_survivors` inputs, or nothing.
+//!   It can always prevent a sum.
+//! - *Registrar and certificate authority*: admit principals; the registrar also signs the one survivor list of an
+//!   attempt. A coordinator that controls both can invent participants, and one with the registrar's key can open
+//!   stretches of a sparse graph by themselves (`topology.rs` says how); a deployment that fears this keeps the
+//!   registrar's key elsewhere.
 //! - *Participants*: may fall silent at any point, up to the policy's fraction, and send garbage at any point, which
 //!   costs them their place. A participant can still send a masked vector of any content: bounding it takes a proof.
 //!   One that deals bad shares, or complains about good ones, can spoil an attempt: it is named and left out of the

@@ -396,33 +396,45 @@ impl std::fmt::Debug for SurvivorSet {
     }
 }
 
-/// Step 3, coordinator: who survived.
+/// Step 3, coordinator: who survived, in the one list that the registrar signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SurvivorList {
     pub(crate) context: ContextDigest,
     pub(crate) survivors: SurvivorSet,
+    pub(crate) registrar_signature: [u8; 64],
 }
 
 impl SurvivorList {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = begin(kind::SURVIVOR_LIST, &self.context);
         self.survivors.write(&mut out);
+        out.raw(&self.registrar_signature);
         out.finish()
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let (mut input, context) = open(bytes, kind::SURVIVOR_LIST)?;
         let survivors = SurvivorSet::read(&mut input)?;
+        let registrar_signature = input.array("registrar's signature")?;
         input.finish()?;
-        Ok(Self { context, survivors })
+        Ok(Self { context, survivors, registrar_signature })
     }
+}
+
+/// What the registrar signs once in an attempt: that this is the list which everybody of this roster is shown.
+pub(crate) fn survivor_list_statement(context: &ContextDigest, roster_root: &Hash, survivors: &SurvivorSet) -> Vec<u8> {
+    about_survivors(labels::SURVIVOR_LIST_SIGNATURE, context, roster_root, survivors)
 }
 
 /// What a survivor signs: this set, of this roster, in this attempt, whose context holds the policy and the model.
 pub(crate) fn survivors_statement(context: &ContextDigest, roster_root: &Hash, survivors: &SurvivorSet) -> Vec<u8> {
+    about_survivors(labels::SURVIVORS_SIGNATURE, context, roster_root, survivors)
+}
+
+fn about_survivors(label: &[u8], context: &ContextDigest, roster_root: &Hash, survivors: &SurvivorSet) -> Vec<u8> {
     let mut out = Writer::new();
-    out.bytes(labels::SURVIVORS_SIGNATURE).u16(VERSION).raw(&context.0).raw(roster_root);
-    out.u32(survivors.n).bytes(&survivors.bitmap);
+    out.bytes(label).u16(VERSION).raw(&context.0).raw(roster_root);
+    survivors.write(&mut out);
     out.finish()
 }
 

@@ -35,7 +35,7 @@ use crate::message::{
     AdvertiseKeys, AnnouncedNeighbour, CERTIFICATES_MAX, Claim, ConsistencySignature, DeliveredShares, Delivery,
     MaskedInput, RevealedShare, RosterAnnouncement, SealedShares, ShareKeys, SignatureList, Signer, Step, SurvivorList,
     SurvivorSet, Unmasking, advertisement_digest, claim, dealers_digest, roster_leaf, roster_statement,
-    survivors_statement, verify_all, verify_ed25519,
+    survivor_list_statement, survivors_statement, verify_all, verify_ed25519,
 };
 use crate::prg::{self, MaskKey, Sign};
 use crate::shamir::Polynomial;
@@ -152,6 +152,17 @@ pub enum Refusal {
     #[error("the registrar's signature of the roster of {n} participants is not valid")]
     RosterSignature {
         /// Participants.
+        n: u32,
+    },
+    /// The registrar did not sign this survivor list.
+    #[error(
+        "the registrar's signature of the survivor list with {survivors} of {n} participants is not valid: others may be \
+         shown another list"
+    )]
+    SurvivorsSignature {
+        /// Survivors in the list.
+        survivors: u32,
+        /// Participants that it covers.
         n: u32,
     },
     /// Other neighbours than the graph has.
@@ -713,13 +724,26 @@ impl AwaitingSurvivors {
 
     /// Checks the survivor list and signs it. From here on no other list can be signed.
     ///
+    /// The registrar signs one list in an attempt: with several, a coordinator could open stretches of a sparse graph each
+    /// by itself.
+    ///
     /// # Errors
     /// [`Refusal`]: a list that this participant cannot stand for.
-    pub fn sign_survivors(self, list: &[u8], signer: &impl Signer) -> Result<AwaitingSignatures, Refusal> {
+    pub fn sign_survivors(
+        self,
+        list: &[u8],
+        trust: &impl Trust,
+        signer: &impl Signer,
+    ) -> Result<AwaitingSignatures, Refusal> {
         let step = Step::ConsistencyCheck;
         let Self { session, place, mut held, .. } = self;
-        let SurvivorList { context, survivors } = SurvivorList::decode(list).map_err(malformed(step))?;
-        session.check_context(step, &context)?;
+        let list = SurvivorList::decode(list).map_err(malformed(step))?;
+        session.check_context(step, &list.context)?;
+        let SurvivorList { survivors, registrar_signature, .. } = list;
+        let list_statement = survivor_list_statement(&session.digest, &place.roster_root, &survivors);
+        if !verify_ed25519(trust.registrar(), &list_statement, &registrar_signature) {
+            return Err(Refusal::SurvivorsSignature { survivors: survivors.len(), n: survivors.roster_len() });
+        }
         check_survivors(&session, &place, &held, &survivors)?;
 
         let statement = survivors_statement(&session.digest, &place.roster_root, &survivors);

@@ -42,8 +42,10 @@
 //! # What does not follow
 //! That there is one list. `2t > k + c` rules out that two participants of one neighbourhood reveal for different
 //! lists, and nothing says so of two far apart on the ring. With a list for each of three stretches, of which the one
-//! in the middle only helps, a coordinator can open the other two as sums of their own where t is not much more than
-//! k/2.
+//! in the middle only helps, a coordinator can open the other two as sums of their own where t is below about 0.6 k
+//! (`coordinator/split.rs` does so, in tests). So it is the registrar that says which list an attempt has: it signs one,
+//! and participants sign no other. What is above holds while it does; a coordinator that has its key can show several
+//! lists on a sparse graph, as it can invent participants on any. The complete graph holds without it.
 
 use crate::canonical::Writer;
 use crate::context::{ContextDigest, Faults};
@@ -175,6 +177,12 @@ impl Graph {
             place[index as usize] = at;
         }
         Self { topology, ring, place }
+    }
+
+    /// Roster indices in the order of the ring; none for the complete graph.
+    #[cfg(test)]
+    pub(crate) fn ring(&self) -> &[u32] {
+        &self.ring
     }
 
     /// Neighbours and threshold.

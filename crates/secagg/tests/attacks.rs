@@ -4,11 +4,11 @@
 mod common;
 
 use common::forge::{self, Advertisement, Delivered, Roster, Unmasking};
-use common::{Anchors, NOBODY, ONE_OF_FIVE, World, certify, context, signing_key};
+use common::{Anchors, LATE, NOBODY, ONE_OF_FIVE, World, certify, context, signing_key};
 use rand_core::SeedableRng as _;
-use sordino_secagg::coordinator::Rejection;
+use sordino_secagg::coordinator::{Outgoing, Rejection};
 use sordino_secagg::participant::{AwaitingRoster, Identity, Refusal, Stored};
-use sordino_secagg::{Context, Faults, Malformed, NoTopology, ParticipantId, Step, Topology};
+use sordino_secagg::{Context, Faults, Malformed, NoTopology, ParticipantId, Step, Topology, roster_statement};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The participant refuses what it is told, for this reason, before and after a restart.
@@ -469,14 +469,14 @@ fn false_survivor_lists() {
     world.close().expect("four of five");
     world.play(Step::MaskedInput, &[0, 1, 2, 3]);
     world.close().expect("four of five");
-    let digest = world.digest();
-    let list = |n: u32, members: &[u32]| forge::survivor_list(&digest, n, members.iter().copied());
+    let (digest, root, registrar) = (world.digest(), world.root, world.registrar.clone());
+    let list = |n: u32, members: &[u32]| forge::survivor_list(&digest, &root, n, members.iter().copied(), &registrar);
     assert_eq!(list(5, &[0, 1, 2, 3]), world.opening(Step::ConsistencyCheck, 0), "the forger speaks the protocol");
     let step = Step::ConsistencyCheck;
     let few = |survivors| Refusal::TooFewSurvivors { survivors, n: 5, min: 3 };
     let malformed = |field| Refusal::Malformed { step, source: Malformed::Value { field } };
     let mut unused_bit = list(5, &[0, 1, 2, 3]);
-    *unused_bit.last_mut().expect("a bitmap") |= 0x80;
+    *unused_bit.iter_mut().rev().nth(64).expect("a bitmap") |= 0x80;
     let cases = [
         ("nobody", list(5, &[]), few(0)),
         ("below the minimum", list(5, &[0, 1]), few(2)),
@@ -495,6 +495,69 @@ fn false_survivor_lists() {
         assert_eq!(world.answer_restored(0, &lie).err(), Some(want), "{name}");
     }
     assert_refused(&mut world, 0, &list(5, &[1, 2, 3]), &Refusal::NotCounted);
+}
+
+/// The registrar signs one list in an attempt. What is signed by somebody else, or about another list, roster or attempt, is
+/// no list, even if it is the true one.
+#[test]
+fn a_survivor_list_that_the_registrar_did_not_sign() {
+    let (mut world, opening) = at(Step::ConsistencyCheck, 43);
+    let (digest, root, registrar) = (world.digest(), world.root, world.registrar.clone());
+    let other_attempt = *Context { attempt: 2, ..context_of(&world) }.digest().as_bytes();
+    let own = signing_key(&mut rand_chacha::ChaCha20Rng::seed_from_u64(1_043));
+    let list = |digest, root, key| forge::survivor_list(digest, root, 5, 0..5, key);
+    assert_eq!(list(&digest, &root, &registrar), opening, "the forger speaks the protocol");
+    let mut flipped = opening.clone();
+    *flipped.last_mut().expect("a signature") ^= 1;
+    // What a participant signs about the same survivors is another statement.
+    let mut of_a_participant = opening.clone();
+    let signature = forge::survivors_signature(&digest, &root, 5, 0..5, &registrar);
+    let start = of_a_participant.len() - signature.len();
+    of_a_participant[start..].copy_from_slice(&signature);
+    let refusal = |survivors| Refusal::SurvivorsSignature { survivors, n: 5 };
+    for (name, lie, want) in [
+        ("a damaged signature", flipped, refusal(5)),
+        ("the coordinator's own signature", list(&digest, &root, &own), refusal(5)),
+        ("of another roster", list(&digest, &[7; 32], &registrar), refusal(5)),
+        ("of another attempt", forge::relabel(&list(&other_attempt, &root, &registrar), &digest), refusal(5)),
+        ("of another list", forge::other_survivors(&opening, 5, 0..4).expect("a list"), refusal(4)),
+        ("of another list, below the minimum", forge::other_survivors(&opening, 5, 0..1).expect("a list"), refusal(1)),
+        ("of a participant's statement", of_a_participant, refusal(5)),
+    ] {
+        assert_eq!(world.answer_restored(0, &lie).err(), Some(want), "{name}");
+    }
+    let lie = forge::other_survivors(&opening, 5, 0..4).expect("a list");
+    assert_refused(&mut world, 0, &lie, &refusal(4));
+}
+
+/// Nobody is shown the survivors before the registrar has signed them, and no message counts meanwhile. It is asked about
+/// the roster that it signed.
+#[test]
+fn nothing_goes_on_before_the_registrar_has_signed_the_survivors() {
+    let (mut world, _) = at(Step::MaskedInput, 44);
+    world.play(Step::MaskedInput, &[0, 1, 2, 3]);
+    world.close_unsigned().expect("four of five");
+    let coordinator = world.coordinator();
+    assert!(coordinator.awaits_registrar() && !coordinator.is_due(LATE) && coordinator.timed_out(LATE).is_some());
+    assert_eq!((coordinator.step(), coordinator.survivors().map(|survivors| survivors.len())), (None, Some(4)));
+    let outgoing = |step, at: usize| coordinator.outgoing(step, &world.parties[at].id);
+    assert_eq!(outgoing(Step::ConsistencyCheck, 0), Outgoing::Wait);
+    assert_eq!(outgoing(Step::ConsistencyCheck, 4), Outgoing::Excluded);
+    assert_eq!(outgoing(Step::MaskedInput, 0), Outgoing::Excluded);
+    let survivors = coordinator.survivors_to_sign().expect("it is asked");
+    assert_eq!(survivors.context().as_bytes(), &world.digest());
+    assert_eq!(survivors.roster_statement(), roster_statement(&world.context.digest(), 5, &world.root));
+    let late = world.parties[0].message();
+    assert!(matches!(world.send_bytes(Step::ConsistencyCheck, 0, &late), Err(Rejection::WrongStep { .. })));
+    // A signature that comes out of turn changes nothing.
+    world.sign_out_of_turn();
+    assert_eq!(world.coordinator().step(), None);
+    world.sign();
+    for step in [Step::ConsistencyCheck, Step::Unmasking] {
+        world.play(step, &[0, 1, 2, 3]);
+        world.close().expect("everybody answered");
+    }
+    assert_eq!(world.open(), Ok(world.plain_sum(&[0, 1, 2, 3])));
 }
 
 // Unmasking: the signatures.
@@ -590,7 +653,7 @@ fn the_signature_of_a_dropout() {
 #[test]
 fn a_second_survivor_list() {
     let (mut world, _) = at(Step::Unmasking, 24);
-    let lie = forge::survivor_list(&world.digest(), 5, 0..4);
+    let lie = forge::survivor_list(&world.digest(), &world.root, 5, 0..4, &world.registrar);
     let source = Malformed::Type { got: 6, expected: 8 };
     assert_refused(&mut world, 0, &lie, &Refusal::Malformed { step: Step::Unmasking, source });
 }
@@ -606,7 +669,8 @@ fn two_survivor_lists_in_every_split() {
         let lists: [BTreeSet<u32>; 2] = [(0..5).collect(), (0..4).collect()];
         let shown = |at: usize| (split >> at & 1) as usize;
         for at in 0..5 {
-            let list = forge::survivor_list(&world.digest(), 5, lists[shown(at)].iter().copied());
+            let members = lists[shown(at)].iter().copied();
+            let list = forge::survivor_list(&world.digest(), &world.root, 5, members, &world.registrar);
             // Participant 4 does not stand for a list without itself.
             assert_eq!(world.answer(at, &list).is_err(), at == 4 && shown(at) == 1);
         }
@@ -667,8 +731,7 @@ fn openings_of_another_attempt() {
             let want = match step {
                 Step::ShareKeys => Some(Refusal::NotInRoster { index: 0 }),
                 Step::MaskedInput => Some(Refusal::AlteredShares { dealer: 1 }),
-                // A list of names: what stands behind it are the signatures of the next step.
-                Step::ConsistencyCheck => None,
+                Step::ConsistencyCheck => Some(Refusal::SurvivorsSignature { survivors: 5, n: 5 }),
                 _ => Some(Refusal::BadSignature { signer: 1 }),
             };
             assert_eq!(relabelled, want, "{step}");

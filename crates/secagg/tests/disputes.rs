@@ -141,7 +141,7 @@ fn a_dispute_need_not_end_an_attempt() {
     go_on(&mut world, Step::Unmasking, &[5], None).expect("six helpers are left");
     let disputes = world.coordinator().disputes();
     assert_eq!(disputes, [dispute(9, 0), dispute(9, 4)]);
-    assert_eq!(disputes.into_iter().collect::<Disputes>().guilty(1).collect::<Vec<_>>(), [&id(9)]);
+    assert_eq!(disputes.into_iter().collect::<Disputes>().guilty(1), [id(9)].into());
     assert_eq!(world.open(), Ok(world.plain_sum(&TEN)));
 }
 

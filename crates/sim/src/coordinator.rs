@@ -65,6 +65,15 @@ struct Live {
     sum: RunningSum,
 }
 
+/// A question to the registrar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ToSign {
+    pub(crate) attempt: u32,
+    /// Roster or survivor list.
+    pub(crate) what: &'static str,
+    pub(crate) statement: Vec<u8>,
+}
+
 /// The process died.
 #[derive(Debug)]
 pub(crate) struct Crashed;
@@ -142,10 +151,14 @@ impl CoordinatorNode {
     }
 
     /// What the registrar is to sign.
-    pub(crate) fn roster_to_sign(&self) -> Option<Vec<u8>> {
+    pub(crate) fn to_sign(&self) -> Option<ToSign> {
         let live = self.live.as_ref().filter(|_| self.outcome().is_none())?;
-        let roster = live.core.roster_to_sign()?;
-        roster.statement(|id| self.cohort.get(id).copied()).ok()
+        let attempt = self.attempt();
+        if let Some(survivors) = live.core.survivors_to_sign() {
+            return Some(ToSign { attempt, what: SURVIVOR_LIST, statement: survivors.statement() });
+        }
+        let statement = live.core.roster_to_sign()?.statement(|id| self.cohort.get(id).copied()).ok()?;
+        Some(ToSign { attempt, what: ROSTER, statement })
     }
 
     /// Starts the process: the journal is told again.
@@ -305,20 +318,29 @@ impl CoordinatorNode {
         if breaks() { Err(Crashed) } else { Ok(()) }
     }
 
-    /// Takes the registrar's signature of this attempt's roster.
+    /// Takes the registrar's signature, if it is of what is to be signed now.
     pub(crate) fn registrar_signed(
         &mut self,
-        attempt: u32,
+        signed: &ToSign,
         signature: [u8; 64],
         now: Millis,
         breaks: Breaks<'_>,
     ) -> Result<(), Crashed> {
-        if attempt != self.attempt() || !self.live.as_ref().is_some_and(|live| live.core.awaits_registrar()) {
+        if self.to_sign().as_ref() != Some(signed) {
             return Ok(());
         }
-        self.write(Entry::RosterSigned { signature, at: now }, breaks)?;
+        let is_roster = signed.what == ROSTER;
+        self.write(
+            if is_roster {
+                Entry::RosterSigned { signature, at: now }
+            } else {
+                Entry::SurvivorsSigned { signature, at: now }
+            },
+            breaks,
+        )?;
         let Live { core, sum } = self.live.take().expect("checked above");
-        self.live = Some(Live { core: core.roster_signed(signature, now), sum });
+        let core = if is_roster { core.roster_signed(signature, now) } else { core.survivors_signed(signature, now) };
+        self.live = Some(Live { core, sum });
         Ok(())
     }
 
@@ -401,7 +423,7 @@ impl CoordinatorNode {
         if self.plan.sabotage == Some(Sabotage::DisputesAreForgotten) {
             return;
         }
-        let guilty: BTreeSet<&ParticipantId> = self.disputes.guilty(self.plan.faults.corrupt).collect();
+        let guilty = self.disputes.guilty(self.plan.faults.corrupt);
         let innocent = self.eligible.keys().filter(|id| !guilty.contains(id)).cloned();
         let apart: BTreeSet<ParticipantId> = self.disputes.apart(innocent).into_iter().collect();
         self.cohort.retain(|id, _| apart.contains(id));
@@ -488,7 +510,7 @@ impl CoordinatorNode {
             let (step, from) = match entry {
                 Entry::Message { step, from, .. } => (*step, from),
                 Entry::Input { from, .. } => (Step::MaskedInput, from),
-                Entry::Closed { .. } | Entry::RosterSigned { .. } => continue,
+                Entry::Closed { .. } | Entry::RosterSigned { .. } | Entry::SurvivorsSigned { .. } => continue,
             };
             answered.entry(step).or_default().insert(from.clone());
         }
@@ -504,6 +526,11 @@ fn position(core: &Coordinator) -> Position {
         Some(Step::ConsistencyCheck) => Position::ConsistencyCheck,
         Some(Step::Unmasking) => Position::Unmasking,
         None if core.is_opening() => Position::Opening,
+        None if core.survivors_to_sign().is_some() => Position::SurvivorsSignature,
         None => Position::RosterSignature,
     }
 }
+
+/// What a [`ToSign`] is about.
+const ROSTER: &str = "roster";
+const SURVIVOR_LIST: &str = "survivor list";

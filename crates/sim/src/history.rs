@@ -63,12 +63,14 @@ pub struct History {
 pub enum Position {
     /// AdvertiseKeys is open.
     AdvertiseKeys,
-    /// The registrar is asked.
+    /// The registrar is asked for its word on the roster.
     RosterSignature,
     /// ShareKeys is open.
     ShareKeys,
     /// MaskedInput is open.
     MaskedInput,
+    /// The registrar is asked for its word on the survivors.
+    SurvivorsSignature,
     /// ConsistencyCheck is open.
     ConsistencyCheck,
     /// Unmasking is open.

@@ -226,7 +226,7 @@ pub fn every_dispute_has_a_corrupt_side_and_ends_one_attempt(history: &History) 
         }
     }
     let all: Disputes = known.into_iter().cloned().collect();
-    let guilty = all.guilty(history.max_corrupt).find(|id| !corrupt.contains(*id)).map(ToString::to_string);
+    let guilty = all.guilty(history.max_corrupt).into_iter().find(|id| !corrupt.contains(id)).map(|id| id.to_string());
     guilty.map_or(Ok(()), |id| Err(format!("{id} is honest, and in dispute with more than may be corrupt")))
 }
 

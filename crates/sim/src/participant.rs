@@ -193,7 +193,7 @@ impl ParticipantNode {
                 (Stored::AwaitingSurvivors(state), Some(upload.packed))
             }
             Stored::AwaitingSurvivors(state) => {
-                (Stored::AwaitingSignatures(state.sign_survivors(opening, signer)?), None)
+                (Stored::AwaitingSignatures(state.sign_survivors(opening, directory, signer)?), None)
             }
             Stored::AwaitingSignatures(state) => (Stored::Finished(state.reveal(opening, signer)?), None),
             Stored::Finished(_) => unreachable!("nothing opens after Unmasking"),

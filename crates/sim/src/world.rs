@@ -4,7 +4,7 @@ mod books;
 mod network;
 
 use crate::adversary::{Adversary, Expected, Script};
-use crate::coordinator::{CoordinatorNode, Crashed, Outcome};
+use crate::coordinator::{CoordinatorNode, Crashed, Outcome, ToSign};
 use crate::dice::{Dice, Permille, Purpose};
 use crate::history::History;
 use crate::invariants::{INVARIANTS, Invariant, Violation};
@@ -43,12 +43,9 @@ enum Event {
     /// The coordinator looks at the clock.
     Tick,
     CoordinatorRestart,
-    RegistrarAsked {
-        attempt: u32,
-        statement: Vec<u8>,
-    },
+    RegistrarAsked(ToSign),
     RegistrarAnswers {
-        attempt: u32,
+        signed: ToSign,
         signature: [u8; 64],
     },
 }
@@ -76,9 +73,10 @@ pub struct World {
 /// Admits principals; signs one roster per attempt.
 struct Registrar {
     key: SigningKey,
-    signed: BTreeMap<u32, Vec<u8>>,
-    /// For which attempt it was asked last, and when.
-    asked: Option<(u32, Millis)>,
+    /// By attempt, and by whether it is the roster or the survivor list.
+    signed: BTreeMap<(u32, &'static str), Vec<u8>>,
+    /// What it was asked last, and when.
+    asked: Option<(ToSign, Millis)>,
 }
 
 /// What happened in a world.
@@ -197,12 +195,12 @@ impl World {
                 self.coordinator.restore(self.now, &mut self.history);
                 self.advance();
             }
-            Event::RegistrarAsked { attempt, statement } => self.ask_registrar(attempt, &statement),
-            Event::RegistrarAnswers { attempt, signature } => {
+            Event::RegistrarAsked(question) => self.ask_registrar(question),
+            Event::RegistrarAnswers { signed, signature } => {
                 if self.coordinator.is_up() {
                     let (now, coordinator) = (self.now, &mut self.coordinator);
                     let outcome = coordinator.registrar_signed(
-                        attempt,
+                        &signed,
                         signature,
                         now,
                         &mut breaks(&self.plan, now, &mut self.faults),
@@ -263,13 +261,12 @@ impl World {
 
     fn follow_coordinator(&mut self) {
         let Some(mut next) = self.coordinator.deadline() else { return };
-        if let Some(statement) = self.coordinator.roster_to_sign() {
+        if let Some(question) = self.coordinator.to_sign() {
             next = next.min(self.now + REGISTRAR_RETRY);
-            let attempt = self.coordinator.attempt();
-            let is_waiting = |(of, at): (u32, Millis)| of == attempt && self.now < at + REGISTRAR_RETRY;
-            if !self.registrar.asked.is_some_and(is_waiting) {
-                self.registrar.asked = Some((attempt, self.now));
-                self.post(Event::RegistrarAsked { attempt, statement });
+            let is_waiting = |(of, at): &(ToSign, Millis)| *of == question && self.now < at + REGISTRAR_RETRY;
+            if !self.registrar.asked.as_ref().is_some_and(is_waiting) {
+                self.registrar.asked = Some((question.clone(), self.now));
+                self.post(Event::RegistrarAsked(question));
             }
         }
         let next = next.max(self.now + 1);
@@ -291,13 +288,15 @@ impl World {
         self.at(back, Event::CoordinatorRestart);
     }
 
-    fn ask_registrar(&mut self, attempt: u32, statement: &[u8]) {
+    /// It signs one roster and one survivor list of an attempt; where everybody starts over, it does so with them.
+    fn ask_registrar(&mut self, question: ToSign) {
+        let ToSign { attempt, what, statement } = &question;
         let signature = self.registrar.key.sign(statement).to_bytes();
-        let first = self.registrar.signed.entry(attempt).or_insert_with(|| statement.to_vec());
-        if first.as_slice() == statement {
-            self.post(Event::RegistrarAnswers { attempt, signature });
+        let first = self.registrar.signed.entry((*attempt, what)).or_insert_with(|| statement.clone());
+        if first == statement || self.plan.sabotage == Some(Sabotage::EverybodyStartsOver) {
+            self.post(Event::RegistrarAnswers { signed: question, signature });
         } else {
-            self.note(format_args!("the registrar signs no second roster of attempt {attempt}"));
+            self.note(format_args!("the registrar signs no second {what} of attempt {attempt}"));
         }
     }
 

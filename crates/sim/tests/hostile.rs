@@ -63,9 +63,9 @@ macro_rules! scripts {
 }
 
 scripts! {
-    lies_about_survivors: LiesAboutSurvivors, refused ["NotCounted", "TooFewSurvivors", "TooFewNeighbours"], rejected [], ended [];
-    two_survivor_sets: TwoSurvivorSets, refused ["BadSignature"], rejected [], ended [];
-    asking_for_both_shares: AsksForBothShares, refused ["TooFewNeighbours"], rejected [], ended [];
+    lies_about_survivors: LiesAboutSurvivors, refused ["NotCounted", "SurvivorsSignature", "TooFewSurvivors", "TooFewNeighbours"], rejected [], ended [];
+    two_survivor_sets: TwoSurvivorSets, refused ["BadSignature", "SurvivorsSignature"], rejected [], ended [];
+    asking_for_both_shares: AsksForBothShares, refused ["SurvivorsSignature", "TooFewNeighbours"], rejected [], ended [];
     replaced_keys: ReplacesKeys, refused ["BadNeighbour"], rejected [], ended [];
     invented_participants: InventsParticipants, refused ["BadNeighbour", "RosterSignature"], rejected [], ended [];
     a_shrunk_cohort: ShrinksTheCohort, refused ["RosterTooSmall", "TooFewSurvivors"], rejected [], ended [];

@@ -115,6 +115,14 @@ CREATE TABLE culprits (
     FOREIGN KEY (task, round, attempt) REFERENCES attempts (task, round, attempt)
 );
 
+-- What the registrar has signed, where it lives beside the coordinator: of each attempt, by the digest of its context, one
+-- roster, and one survivor list of it. Nothing here is ever changed or deleted.
+CREATE TABLE registrar_signed (
+    context   BLOB NOT NULL PRIMARY KEY CHECK (length(context) = 32),
+    roster    BLOB NOT NULL,
+    survivors BLOB
+);
+
 -- `status` and `body` are absent while the request is being executed.
 CREATE TABLE idempotency_keys (
     principal      TEXT   NOT NULL,

@@ -7,7 +7,7 @@
 
 use crate::StoreError;
 use sqlx::{Connection, SqliteConnection};
-use std::{fs::File, future::Future, pin::Pin};
+use std::{fs::File, future::Future, pin::Pin, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 
 /// What a write returns while it runs.
@@ -43,8 +43,8 @@ impl Writer {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Writes the log back into the database and empties it: what was deleted is in neither any more. Best effort: a
-    /// reader that is in the middle of something keeps the log, and the next call empties it.
+    /// Writes the log back into the database and empties it: what was deleted is in neither any more. Where a reader is in
+    /// the middle of something, this returns before it is so, and it is tried again until it is.
     pub(crate) async fn empty_log(&self) {
         let (reply, answer) = oneshot::channel();
         if self.queue.send(Message::EmptyLog(reply)).await.is_ok() {
@@ -73,7 +73,18 @@ async fn serve(mut connection: SqliteConnection, mut messages: mpsc::Receiver<Me
     let mut emptying: Vec<oneshot::Sender<()>> = Vec::new();
     let mut batch: Vec<Box<dyn Job>> = Vec::new();
     let mut received = Vec::new();
-    while messages.recv_many(&mut received, BATCH_MAX).await > 0 {
+    let mut unemptied = false;
+    loop {
+        let next = messages.recv_many(&mut received, BATCH_MAX);
+        let count = if unemptied { tokio::time::timeout(EMPTY_AGAIN, next).await } else { Ok(next.await) };
+        match count {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(_) => {
+                unemptied = !empty_log(&mut connection).await;
+                continue;
+            }
+        }
         for message in received.drain(..) {
             match message {
                 Message::Write(job) => batch.push(job),
@@ -86,10 +97,8 @@ async fn serve(mut connection: SqliteConnection, mut messages: mpsc::Receiver<Me
             }
         }
         commit(&mut connection, std::mem::take(&mut batch)).await;
-        if !emptying.is_empty() {
-            if let Err(error) = execute(&mut connection, "PRAGMA wal_checkpoint(TRUNCATE)").await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the database's log was not emptied");
-            }
+        if unemptied || !emptying.is_empty() {
+            unemptied = !empty_log(&mut connection).await;
             for reply in emptying.drain(..) {
                 reply.send(()).ok();
             }
@@ -102,6 +111,24 @@ async fn serve(mut connection: SqliteConnection, mut messages: mpsc::Receiver<Me
     for reply in closing {
         reply.send(()).ok();
     }
+}
+
+/// Whether the log is empty now. It waits for no reader: whatever is queued would wait as well.
+async fn empty_log(connection: &mut SqliteConnection) -> bool {
+    let emptied = async {
+        execute(connection, "PRAGMA busy_timeout = 0").await?;
+        let busy: i64 = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await?;
+        Ok::<_, StoreError>(busy == 0)
+    }
+    .await;
+    let patient = sqlx::AssertSqlSafe(format!("PRAGMA busy_timeout = {}", crate::BUSY_TIMEOUT.as_millis()));
+    if let Err(error) = sqlx::query(patient).execute(connection).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the database does not wait for others any more");
+    }
+    emptied.unwrap_or_else(|error| {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the database's log was not emptied");
+        false
+    })
 }
 
 /// Commits all jobs at once, or, where the transaction as a whole fails, one by one.
@@ -191,6 +218,8 @@ impl<A: Send + Sync, T: Send> Job for Call<A, T> {
     }
 }
 
+/// After a reader stood in the way of emptying the log.
+const EMPTY_AGAIN: Duration = Duration::from_millis(500);
 /// Writes that wait; further callers wait for a place.
 const QUEUE_LEN: usize = 1024;
 /// Writes of one commit: bounds how much one failure can throw back.

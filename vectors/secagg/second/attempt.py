@@ -317,8 +317,11 @@ class Attempt:
     # ConsistencyCheck
 
     def sign_survivors(self, message):
-        context, survivors = _reading(SurvivorSet.read, message)
+        context, survivors, signature = _reading(SurvivorSet.read, message)
         self._check_context(context)
+        # One list for everybody: with several, stretches of a sparse graph could be opened each by itself.
+        if not is_signed(self.trust.registrar, survivors.list_statement(self.context, self.roster_root), signature):
+            raise Refusal("the registrar did not sign this survivor list")
         least = self.parameters["min_survivors"]
         if survivors.n != self.n:
             raise Refusal(f"a survivor list over {survivors.n}, the roster has {self.n}")

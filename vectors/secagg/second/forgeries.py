@@ -82,13 +82,15 @@ class World:
         return messages.begin(messages.DELIVERED, self.digest) + u32(len(dealers)) + deliveries
 
     def survivors(self, indices):
+        """A list, signed by the registrar whatever it holds."""
         n = len(self.keys)
         bitmap = sum(1 << index for index in indices).to_bytes((n + 7) // 8, "little")
-        return messages.begin(messages.SURVIVORS, self.digest) + u32(n) + string(bitmap)
+        signed = SurvivorSet(n, bitmap).list_statement(self.digest, self.attempts[0].roster_root)
+        return messages.begin(messages.SURVIVORS, self.digest) + u32(n) + string(bitmap) + self.registry.sign(signed)
 
     def signatures(self, indices, signers):
         """Those of a survivor set by these participants."""
-        _, survivors = SurvivorSet.read(self.survivors(indices))
+        _, survivors, _ = SurvivorSet.read(self.survivors(indices))
         statement = survivors.statement(self.digest, self.attempts[0].roster_root)
         signed = [u32(index) + self.keys[index].sign(statement) for index in signers]
         return messages.begin(messages.SIGNATURES, self.digest) + u32(len(signed)) + b"".join(signed)
@@ -178,6 +180,14 @@ def _check_survivors():
     world = World()
     world.attempts[0].mask_input(world.deliver(world.share(), [1, 2]))
     _refuses("never delivered", world.attempts[0].sign_survivors, world.survivors([0, 1, 2, 3]))
+    # Two lists, of which the registrar signed the other one; and what a participant signs is not what the registrar signs.
+    world = World()
+    world.attempts[0].mask_input(world.deliver(world.share(), [1, 2, 3]))
+    shown, signed = world.survivors([0, 1, 2, 3]), world.survivors([0, 1, 2])
+    _refuses("did not sign this survivor list", world.attempts[0].sign_survivors, shown[:-64] + signed[-64:])
+    _, survivors, _ = SurvivorSet.read(shown)
+    as_a_survivor = world.registry.sign(survivors.statement(world.digest, world.attempts[0].roster_root))
+    _refuses("did not sign this survivor list", world.attempts[0].sign_survivors, shown[:-64] + as_a_survivor)
     # A dropout signs what the survivors sign.
     world = World()
     world.attempts[0].mask_input(world.deliver(world.share(), [1, 2, 3]))

@@ -252,14 +252,22 @@ class SurvivorSet:
 
     @classmethod
     def read(cls, message):
+        """With the context, and the registrar's signature."""
         fields, context = opened(message, SURVIVORS)
-        survivors = cls(fields.u32(), fields.string(12500))
+        survivors, signature = cls(fields.u32(), fields.string(12500)), fields.take(64)
         fields.end()
-        return context, survivors
+        return context, survivors, signature
 
     def statement(self, context, root):
-        head = string(label("survivors signature")) + VERSION + context + root
-        return head + u32(self.n) + string(self.bitmap)
+        """What a survivor signs."""
+        return self._signed("survivors signature", context, root)
+
+    def list_statement(self, context, root):
+        """What the registrar signs."""
+        return self._signed("survivor list signature", context, root)
+
+    def _signed(self, purpose, context, root):
+        return string(label(purpose)) + VERSION + context + root + u32(self.n) + string(self.bitmap)
 
 
 def consistency_signature(context, index, signature):

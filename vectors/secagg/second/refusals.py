@@ -130,15 +130,21 @@ def _deliveries(message, vectors):
 
 
 def _survivor_lists(message, vectors):
-    context, survivors = SurvivorSet.read(message)
+    context, survivors, signature = SurvivorSet.read(message)
     head = messages.begin(messages.SURVIVORS, context)
-    assert head + u32(survivors.n) + string(survivors.bitmap) == message
+
+    def listed(n, bitmap):
+        return head + u32(n) + string(bitmap) + signature
+
+    assert listed(survivors.n, survivors.bitmap) == message
     yield from _any_message(message)
-    yield "over another roster", head + u32(5) + string(survivors.bitmap)
-    yield "without this participant", head + u32(4) + string(bytes([0b1110]))
-    yield "fewer than the minimum", head + u32(4) + string(bytes([0b0011]))
-    yield "somebody outside of the roster", head + u32(4) + string(bytes([0b10111]))
-    yield "a longer bitmap", head + u32(4) + string(bytes([0b0111, 0]))
+    yield "over another roster", listed(5, survivors.bitmap)
+    yield "without this participant", listed(4, bytes([0b1110]))
+    yield "fewer than the minimum", listed(4, bytes([0b0011]))
+    yield "somebody outside of the roster", listed(4, bytes([0b10111]))
+    yield "a longer bitmap", listed(4, bytes([0b0111, 0]))
+    yield "without the registrar's signature", head + u32(survivors.n) + string(survivors.bitmap)
+    yield "another signature of the registrar", _flipped(message, -64)
 
 
 def _signature_lists(message, vectors):

@@ -29,8 +29,33 @@ const fn coordinator(find: &'static str, replace: &'static str) -> Edit {
     Edit { of: "coordinator", find, replace }
 }
 
+const fn store(find: &'static str, replace: &'static str) -> Edit {
+    Edit { of: "store", find, replace }
+}
+
 /// All of these.
 pub(super) const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "the registrar signs two rosters of an attempt",
+        edits: &[store(
+            "let same = signed.is_some_and(|(signed, _)| signed == *roster);",
+            "let same = signed.is_some_and(|(signed, _)| signed.len() == roster.len());",
+        )],
+        tests: &[rounds("registrar::an_attempt_has_one_roster_and_one_survivor_list")],
+    },
+    Mutant {
+        name: "the registrar signs two survivor lists of an attempt",
+        edits: &[store("Ok(if before == *survivors {", "Ok(if before.len() == survivors.len() {")],
+        tests: &[rounds("registrar::an_attempt_has_one_roster_and_one_survivor_list")],
+    },
+    Mutant {
+        name: "the registrar signs survivors of a roster that it did not sign",
+        edits: &[coordinator(
+            "Signing::NoSuchRoster => Err(RegistrarError::NotItsRoster),",
+            "Signing::NoSuchRoster => Ok(()),",
+        )],
+        tests: &[rounds("registrar::an_attempt_has_one_roster_and_one_survivor_list")],
+    },
     Mutant {
         name: "bits behind the last packed value are not looked at",
         edits: &[codec("Some(last) if tail != 0 && last >> tail != 0 =>", "Some(last) if tail > 8 && last != 0 =>")],

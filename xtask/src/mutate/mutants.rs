@@ -223,6 +223,19 @@ const MUTANTS: &[Mutant] = &[
         tests: &[attacks("a_roster_that_the_registrar_did_not_sign"), script("invented_participants")],
     },
     Mutant {
+        name: "survivor lists are signed without the registrar's word",
+        edits: &[secagg(
+            "if !verify_ed25519(trust.registrar(), &list_statement, &registrar_signature) {",
+            r#"let _ = (trust.registrar(), &list_statement, &registrar_signature);
+        if false {"#,
+        )],
+        tests: &[
+            attacks("a_survivor_list_that_the_registrar_did_not_sign"),
+            unit("coordinator::split::a_stretch_of_the_ring_is_not_opened_where_the_registrar_signs_one_list"),
+            script("two_survivor_sets"),
+        ],
+    },
+    Mutant {
         name: "a roster may be smaller than the minimum",
         edits: &[secagg("    if n < min {", "    if n < min.min(1) {")],
         tests: &[attacks("a_roster_shrunk_below_the_minimum"), script("a_shrunk_cohort")],
@@ -583,13 +596,16 @@ const MUTANTS: &[Mutant] = &[
         tests: &[protocol("damaged_messages_are_rejected")],
     },
     Mutant {
-        name: "the signature of survivors does not bind the roster",
+        name: "the signatures of survivors do not bind the roster",
         edits: &[secagg(
-            "out.bytes(labels::SURVIVORS_SIGNATURE).u16(VERSION).raw(&context.0).raw(roster_root)",
+            "out.bytes(label).u16(VERSION).raw(&context.0).raw(roster_root)",
             r#"let _ = roster_root;
-    out.bytes(labels::SURVIVORS_SIGNATURE).u16(VERSION).raw(&context.0)"#,
+    out.bytes(label).u16(VERSION).raw(&context.0)"#,
         )],
-        tests: &[attacks("signatures_of_another_survivor_list")],
+        tests: &[
+            attacks("signatures_of_another_survivor_list"),
+            attacks("a_survivor_list_that_the_registrar_did_not_sign"),
+        ],
     },
     Mutant {
         name: "signatures of the survivor list are not checked",

@@ -175,6 +175,10 @@ pub(crate) fn run(scenario: &Scenario, federation: &Certificates, how: How<'_>) 
         (Step::Unmasking, &survivors),
     ] {
         coordinator = run.step(step, coordinator, answering)?;
+        if let Some(survivors) = coordinator.survivors_to_sign() {
+            let signature = federation.registrar_signature(&survivors.statement());
+            coordinator = coordinator.survivors_signed(signature, 0);
+        }
     }
     let sum = run.sum.take().ok_or_else(|| silent_one("the sum"))?;
     let (opened, unmask) = Cost::of(|| coordinator.open(sum));
@@ -363,7 +367,9 @@ fn go_on(
             let (state, upload) = state.mask_input(opening, key)?;
             (Stored::AwaitingSurvivors(state), Some(upload))
         }
-        Stored::AwaitingSurvivors(state) => (Stored::AwaitingSignatures(state.sign_survivors(opening, key)?), None),
+        Stored::AwaitingSurvivors(state) => {
+            (Stored::AwaitingSignatures(state.sign_survivors(opening, trust, key)?), None)
+        }
         Stored::AwaitingSignatures(state) => (Stored::Finished(state.reveal(opening, key)?), None),
         Stored::Finished(state) => (Stored::Finished(state), None),
     })

@@ -487,6 +487,12 @@ impl Attempt {
                 self.journal.push(Event::RosterSigned(Box::new(signature))).wait().await?;
                 crash_point!("roster:stored");
                 core.roster_signed(signature, elapsed(self.since))
+            } else if let Some(survivors) = core.survivors_to_sign() {
+                let signature = app.rounds.registrar.sign_survivors(&survivors).await?;
+                crash_point!("survivors:signed");
+                self.journal.push(Event::SurvivorsSigned(Box::new(signature))).wait().await?;
+                crash_point!("survivors:stored");
+                core.survivors_signed(signature, elapsed(self.since))
             } else {
                 self.close(core).await?
             };
@@ -598,6 +604,7 @@ async fn replay(
             core = core.close(0).map_err(|abort| Stopped::Aborted { abort, shown })?;
         }
         Event::RosterSigned(signature) => core = core.roster_signed(*signature, 0),
+        Event::SurvivorsSigned(signature) => core = core.survivors_signed(*signature, 0),
     }
     Ok(core)
 }

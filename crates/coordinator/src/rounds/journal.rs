@@ -15,12 +15,15 @@ pub(super) enum Event {
     Closed { reveals: bool },
     /// The registrar signed the roster.
     RosterSigned(Box<[u8; 64]>),
+    /// The registrar signed the survivor list.
+    SurvivorsSigned(Box<[u8; 64]>),
 }
 
 /// Numbers of the kinds of events beside those of the steps; they are stored and never change.
 const CLOSED: i64 = 100;
 const ROSTER_SIGNED: i64 = 101;
 const UNMASKING_OPENED: i64 = 102;
+const SURVIVORS_SIGNED: i64 = 103;
 
 impl Event {
     fn into_new(self) -> NewEvent {
@@ -29,6 +32,7 @@ impl Event {
             Self::Closed { reveals: false } => (CLOSED, None, Vec::new(), false),
             Self::Closed { reveals: true } => (UNMASKING_OPENED, None, Vec::new(), true),
             Self::RosterSigned(signature) => (ROSTER_SIGNED, None, signature.to_vec(), false),
+            Self::SurvivorsSigned(signature) => (SURVIVORS_SIGNED, None, signature.to_vec(), false),
         };
         NewEvent { kind, sender, body, reveals }
     }
@@ -39,6 +43,7 @@ impl Event {
             (CLOSED, None) => Some(Self::Closed { reveals: false }),
             (UNMASKING_OPENED, None) => Some(Self::Closed { reveals: true }),
             (ROSTER_SIGNED, None) => Some(Self::RosterSigned(Box::new(row.body.try_into().ok()?))),
+            (SURVIVORS_SIGNED, None) => Some(Self::SurvivorsSigned(Box::new(row.body.try_into().ok()?))),
             (kind, Some(sender)) => {
                 let step = Step::from_number(u8::try_from(kind).ok()?)?;
                 Some(Self::Message { step, from: ParticipantId::new(&sender).ok()?, bytes: row.body })

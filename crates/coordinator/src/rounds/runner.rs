@@ -5,7 +5,7 @@ use super::{
     attempt::{Attempt, Plan, Shown, Stopped},
     cohort::Gathering,
     release,
-    standing::{Standing, findings},
+    standing::{Standing, conclude},
 };
 use crate::{app::App, bulk};
 use sordino_codec::Encoding;
@@ -203,7 +203,7 @@ async fn complete(
     let encoding: &Encoding = attempt.encoding();
     let model = (Digest(task.model), app.model_limits());
     let last_round = round >= policy.policy().task.rounds;
-    let findings = found(app, task, policy, &opened.shown, None).await?;
+    let findings = found(task, policy, &opened.shown, None);
     let published = release::publish(&app.store, policy, encoding, model, attempt.cohort(), opened, last_round).await;
     let (release, outcome) = match published {
         Ok(published) => published,
@@ -229,19 +229,13 @@ async fn complete(
 }
 
 /// What the store is to keep of an attempt that ends: who accused whom, and whom it shows to be corrupt.
-async fn found(
-    app: &App,
-    task: &TaskRow,
-    policy: &CheckedPolicy,
-    shown: &Shown,
-    abort: Option<&Abort>,
-) -> Result<Findings, StoreError> {
-    let findings = findings(&app.store, &task.id, shown, abort, policy.faults().corrupt).await?;
+fn found(task: &TaskRow, policy: &CheckedPolicy, shown: &Shown, abort: Option<&Abort>) -> Findings {
+    let findings = conclude(&shown.disputes, abort, policy.faults().corrupt);
     metrics::counter!("sordino_disputes_total").increment(findings.disputes.len() as u64);
     for culprit in &findings.culprits {
         tracing::warn!(task = %task.id, participant = culprit.id, reason = culprit.reason, "left out from now on");
     }
-    Ok(findings)
+    findings
 }
 
 /// Ends an attempt that gave no sum, and the round with it when it was the last one it gets.
@@ -262,12 +256,11 @@ async fn give_up(
         }
         Stopped::Store(error) => Err(error.into()),
         Stopped::Journal(error) => Err(retry(error)),
-        Stopped::Registrar(error @ super::RegistrarError::NotAdmitted(_)) => {
-            abandon(app, task, at, (&error.to_string(), nothing())).await
-        }
-        Stopped::Registrar(error) => Err(retry(error)),
+        Stopped::Registrar(super::RegistrarError::Store(error)) => Err(retry(error)),
+        // It would say the same again.
+        Stopped::Registrar(error) => abandon(app, task, at, (&error.to_string(), nothing())).await,
         Stopped::Aborted { abort, shown } => {
-            let findings = found(app, task, policy, &shown, Some(&abort)).await?;
+            let findings = found(task, policy, &shown, Some(&abort));
             *silent = shown.silent;
             abandon(app, task, at, (&crate::answer::chain(&abort), findings)).await
         }
@@ -282,7 +275,8 @@ async fn abandon(
 ) -> Result<Next, Failed> {
     metrics::counter!("sordino_attempts_abandoned_total").increment(1);
     tracing::warn!(task = %task.id, round, attempt, reason, "attempt abandoned");
-    let fruitless = attempt - fruitful(app, task, (round, attempt), &findings).await?.min(attempt);
+    let fruitful = fruitful(app, task, (round, attempt), &findings).await?.min(FRUITFUL_MAX);
+    let fruitless = attempt.saturating_sub(fruitful);
     if fruitless >= ATTEMPTS_MAX || spent(app, task).await?.is_some() {
         return fail(app, task, (round, attempt), (reason, findings)).await;
     }
@@ -292,7 +286,7 @@ async fn abandon(
 }
 
 /// Attempts of a round, this one included, that have shown something new of its participants. They are not held against
-/// the round: each takes a corrupt participant out, or away from one more of those it can disturb, so there is an end.
+/// the round: each takes a corrupt participant out, or away from one more of those it can disturb.
 async fn fruitful(
     app: &App,
     task: &TaskRow,
@@ -365,7 +359,9 @@ async fn clean(app: &App, task: &str, round: u64, attempt: u32) {
     }
 }
 
-/// Attempts that a round gets, beside those that show who spoils them.
+/// Attempts that a round gets beside those that show who spoils them, because they do.
+const FRUITFUL_MAX: u32 = 20;
+/// Attempts that a round gets, beside those.
 const ATTEMPTS_MAX: u32 = 5;
 /// Failed rounds in a row after which a task halts and an operator looks.
 const FAILURES_MAX: usize = 3;

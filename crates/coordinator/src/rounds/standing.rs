@@ -2,10 +2,9 @@
 //! together.
 //!
 //! A dispute over shares has two sides, of which at least one is corrupt, and nobody else can tell which. So both stay,
-//! in cohorts of their own; whoever is in dispute with more participants than can be corrupt is corrupt itself, and
-//! goes.
+//! in cohorts of their own. Whoever is in dispute with more participants of *one* cohort than can be corrupt in it is
+//! corrupt itself, and goes. Over several cohorts disputes prove nothing: in each of them others can be corrupt.
 
-use super::attempt::Shown;
 use sordino_secagg::{Dispute, Disputes, ParticipantId, coordinator::Abort};
 use sordino_store::{Findings, NewCulprit, NewDispute, Store, StoreError};
 use std::collections::BTreeSet;
@@ -30,16 +29,39 @@ impl Standing {
         Ok(Self { culprits, disputes: disputes(store, task).await?, silent })
     }
 
-    /// Those of a list that one cohort may hold, first those that are asked first: who answered, then who is in the
-    /// fewest disputes, then as `draw` has it.
+    /// Those of a list that one cohort may hold, first those that are asked first: who answered, then as `draw` has it.
+    ///
+    /// Of two in dispute it is by chance who is taken: else a few that lie could see to it that those they accuse are never
+    /// taken again. Only where chance leaves fewer than `least`, those in the fewest disputes come first.
     pub(super) fn candidates<'a, R: Ord>(
         &self,
         ids: impl IntoIterator<Item = &'a ParticipantId>,
+        least: u32,
         draw: impl Fn(&ParticipantId) -> R,
     ) -> Vec<ParticipantId> {
         let mut ranked: Vec<_> = ids.into_iter().filter(|id| !self.culprits.contains(id)).cloned().collect();
-        ranked.sort_by_cached_key(|id| (self.silent.contains(id), self.disputes.of(id), draw(id)));
-        self.disputes.apart(ranked)
+        ranked.sort_by_cached_key(|id| (self.silent.contains(id), draw(id)));
+        let by_chance = self.disputes.apart(ranked.iter().cloned());
+        if by_chance.len() >= least as usize {
+            return by_chance;
+        }
+        let most: BTreeSet<_> = self.most(ranked.iter()).into_iter().collect();
+        ranked.retain(|id| most.contains(id));
+        ranked
+    }
+
+    /// How many of a list one cohort may hold, where chance does not decide.
+    pub(super) fn usable<'a>(&self, ids: impl IntoIterator<Item = &'a ParticipantId>) -> usize {
+        let innocent = ids.into_iter().filter(|id| !self.culprits.contains(id));
+        let (disputed, free): (Vec<_>, Vec<_>) = innocent.partition(|id| self.disputes.of(id) > 0);
+        free.len() + self.most(disputed).len()
+    }
+
+    /// Those of a list of whom no two are in dispute, whoever is in the fewest disputes first.
+    fn most<'a>(&self, ids: impl IntoIterator<Item = &'a ParticipantId>) -> Vec<ParticipantId> {
+        let mut ids: Vec<_> = ids.into_iter().cloned().collect();
+        ids.sort_by_cached_key(|id| (self.disputes.of(id), id.clone()));
+        self.disputes.apart(ids)
     }
 }
 
@@ -56,33 +78,23 @@ fn named(id: &str) -> Result<ParticipantId, StoreError> {
 /// What the store keeps of an attempt that ended, for the rest of the task.
 ///
 /// - `abort`: why it gave no sum, if that names somebody.
-/// - `max_corrupt`: participants that can be corrupt, at most.
-pub(super) async fn findings(
-    store: &Store,
-    task: &str,
-    shown: &Shown,
-    abort: Option<&Abort>,
-    max_corrupt: u32,
-) -> Result<Findings, StoreError> {
-    Ok(conclude(disputes(store, task).await?, &shown.disputes, abort, max_corrupt))
-}
-
-/// Whom an attempt shows to be corrupt, with what was known before.
-fn conclude(mut all: Disputes, new: &[Dispute], abort: Option<&Abort>, max_corrupt: u32) -> Findings {
-    // Whoever was found guilty before is stored already.
-    let known: BTreeSet<ParticipantId> = all.guilty(max_corrupt).cloned().collect();
-    all.extend(new.iter().cloned());
+/// - `max_corrupt`: participants of a cohort that can be corrupt, at most.
+pub(super) fn conclude(new: &[Dispute], abort: Option<&Abort>, max_corrupt: u32) -> Findings {
     let blamed = abort.into_iter().flat_map(|abort| {
         let reason = crate::answer::chain(abort);
         abort.culprits().iter().map(move |id| (id, reason.clone()))
     });
-    let guilty = all.guilty(max_corrupt).filter(|id| !known.contains(id)).map(|id| {
-        let others = all.of(id);
-        (id, format!("in dispute over shares with {others} participants, of whom at most {max_corrupt} can be corrupt"))
+    let disputes: Disputes = new.iter().cloned().collect();
+    let guilty = disputes.guilty(max_corrupt);
+    let guilty = guilty.iter().map(|id| {
+        let others = disputes.of(id);
+        let why = format!(
+            "in dispute over shares with {others} participants of one cohort, of whom at most {max_corrupt} can be corrupt"
+        );
+        (id, why)
     });
-    let culprits = blamed.chain(guilty);
     Findings {
-        culprits: culprits.map(|(id, reason)| NewCulprit { id: id.to_string(), reason }).collect(),
+        culprits: blamed.chain(guilty).map(|(id, reason)| NewCulprit { id: id.to_string(), reason }).collect(),
         disputes: new
             .iter()
             .map(|Dispute { dealer, holder }| NewDispute { dealer: dealer.to_string(), holder: holder.to_string() })
@@ -109,38 +121,61 @@ mod tests {
     }
 
     #[test]
-    fn who_answered_and_is_in_no_dispute_is_asked_first() {
+    fn who_answered_is_asked_first_and_no_two_in_dispute() {
         let all = ids("abcdef");
         let standing = Standing {
             culprits: [id('f')].into(),
             disputes: pairs("ab ac").into_iter().collect(),
             silent: [id('d')].into(),
         };
-        // e has answered; b and c are in one dispute each, a in two; d fell silent.
-        assert_eq!(standing.candidates(&all, Clone::clone), ids("ebcd"));
-        // Where b and c are not there, a is as good as anybody.
-        assert_eq!(standing.candidates(&ids("adef"), Clone::clone), ids("ead"));
-        assert_eq!(Standing::default().candidates(&all, |id| std::cmp::Reverse(id.clone())), ids("fedcba"));
+        // a is in dispute with b and c; d fell silent.
+        assert_eq!(standing.candidates(&all, 3, Clone::clone), ids("aed"));
+        assert_eq!(standing.candidates(&all, 3, |id| std::cmp::Reverse(id.clone())), ids("ecbd"));
+        // Where that leaves too few, a is not taken for the sake of b and c.
+        assert_eq!(standing.candidates(&all, 4, Clone::clone), ids("bced"));
+        assert_eq!(standing.candidates(&ids("ab"), 2, Clone::clone), ids("b"), "there are no more");
+        assert_eq!((standing.usable(&all), standing.usable(&ids("ab"))), (4, 1));
+        assert_eq!(Standing::default().candidates(&all, 0, |id| std::cmp::Reverse(id.clone())), ids("fedcba"));
+    }
+
+    /// As many as may be corrupt accuse one site, each only that one: nobody can be found guilty. It is taken all the same,
+    /// about as often as the draw has it come before all of them.
+    #[test]
+    fn liars_cannot_keep_anybody_out_for_good() {
+        let standing = Standing { disputes: pairs("va vb vc").into_iter().collect(), ..Standing::default() };
+        let all = ids("abcdefv");
+        let draws = 1_000_u32;
+        let taken = (0..draws).filter(|draw| {
+            let rank =
+                |id: &ParticipantId| crate::bulk::sha256(&[&draw.to_le_bytes(), id.as_str().as_bytes()].concat());
+            standing.candidates(&all, 4, rank).contains(&id('v'))
+        });
+        // A quarter of them; the seeds are fixed.
+        assert!((200..300).contains(&taken.count()));
     }
 
     #[test]
-    fn an_attempt_names_whom_it_blames_and_whom_too_many_accuse() {
-        let known: Disputes = pairs("ab ca").into_iter().collect();
-        let found = conclude(known.clone(), &[], None, 2);
-        assert_eq!(found, Findings::default(), "two may be corrupt, and a is in dispute with two");
+    fn an_attempt_names_whom_it_blames_and_whom_too_many_of_it_accuse() {
         let culprits = |found: &Findings| found.culprits.iter().map(|culprit| culprit.id.clone()).collect::<Vec<_>>();
+        assert_eq!(conclude(&[], None, 2), Findings::default());
+        let found = conclude(&pairs("ab ca"), None, 2);
+        assert_eq!(found.disputes[0], NewDispute { dealer: "site-00a".into(), holder: "site-00b".into() });
+        assert_eq!(
+            (culprits(&found).len(), found.disputes.len()),
+            (0, 2),
+            "two may be corrupt, and a is in dispute with two"
+        );
 
-        let new = pairs("da");
-        let found = conclude(known.clone(), &new, None, 2);
-        assert_eq!(found.disputes, [NewDispute { dealer: "site-00d".into(), holder: "site-00a".into() }]);
+        let found = conclude(&pairs("ab ca da"), None, 2);
         assert_eq!(culprits(&found), ["site-00a"]);
-        assert!(found.culprits[0].reason.contains("with 3 participants, of whom at most 2"), "{found:?}");
+        assert!(found.culprits[0].reason.contains("with 3 participants of one cohort, of whom at most 2"), "{found:?}");
 
-        let found = conclude(pairs("ab ca da").into_iter().collect(), &pairs("ef"), None, 2);
-        assert_eq!((culprits(&found).len(), found.disputes.len()), (0, 1), "a was found before");
+        // One that accuses everybody convicts itself and nobody else; where nobody may be corrupt, nobody is told apart.
+        assert_eq!(culprits(&conclude(&pairs("ax bx cx dx"), None, 1)), ["site-00x"]);
+        assert_eq!(culprits(&conclude(&pairs("ax bx cx dx"), None, 0)), [""; 0]);
 
         let abort = Abort::BadDealers { culprits: ids("x") };
-        let found = conclude(known, &new, Some(&abort), 3);
+        let found = conclude(&pairs("da"), Some(&abort), 3);
         assert_eq!(culprits(&found), ["site-00x"]);
         assert!(found.culprits[0].reason.contains("do not open"), "{found:?}");
     }

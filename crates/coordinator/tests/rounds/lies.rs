@@ -187,7 +187,8 @@ fn keys_are(task: &Task, attempt: u32, answer: Answer) -> (String, Vec<Answer>) 
 /// A task to lie about, and its model: nobody runs its rounds.
 async fn offered(federation: &TestFederation) -> (Task, Vec<u8>) {
     let file = model(&[0.5; VALUES]);
-    (federation.create_task(&policy(PATIENT), federation.upload(&file).await).await, file)
+    let policy = policy(PATIENT).replace("rounds = 1", "rounds = 2");
+    (federation.create_task(&policy, federation.upload(&file).await).await, file)
 }
 
 /// An assignment that goes with what is said of the task.

@@ -8,6 +8,7 @@ mod hostile;
 mod lies;
 mod network;
 mod raw;
+mod registrar;
 mod site;
 mod stage;
 mod standing;

@@ -187,7 +187,7 @@ impl Part<'_> {
                 Stored::AwaitingSurvivors(state)
             }
             Stored::AwaitingSurvivors(state) => {
-                Stored::AwaitingSignatures(state.sign_survivors(&opening, key).unwrap())
+                Stored::AwaitingSignatures(state.sign_survivors(&opening, trust, key).unwrap())
             }
             Stored::AwaitingSignatures(state) => Stored::Finished(state.reveal(&opening, key).unwrap()),
             Stored::Finished(state) => Stored::Finished(state),
@@ -250,6 +250,20 @@ impl Part<'_> {
         header[DIGEST].copy_from_slice(&Digest::of(packed).0);
         self.raw.signed(header)
     }
+    /// The header of the masked input that is due, with a complaint about this dealer.
+    pub fn complaining(&self, dealer: u32) -> Vec<u8> {
+        let (step, header) = self.message();
+        assert_eq!((step, &header[COMPLAINTS]), (Step::MaskedInput, &[0; 4][..]));
+        let complaint = [1_u32.to_le_bytes(), dealer.to_le_bytes()].concat();
+        self.raw.signed([&header[..COMPLAINTS.start], &complaint, &[0; 64]].concat())
+    }
+
+    /// Its own place in the roster, as the header of its masked input has it.
+    pub fn place(&self) -> u32 {
+        let (step, header) = self.message();
+        assert_eq!(step, Step::MaskedInput);
+        u32::from_le_bytes(header[PLACE].try_into().unwrap())
+    }
 }
 
 impl Raw {
@@ -275,3 +289,7 @@ impl Raw {
 const MESSAGE_SIGNATURE: &[u8] = b"sordino/secagg/v2/message signature";
 /// Where the digest stands in a MaskedInput: after version, type, context, index, dealers and length.
 const DIGEST: std::ops::Range<usize> = 80..112;
+/// How many complaints follow the digest.
+const COMPLAINTS: std::ops::Range<usize> = 112..116;
+/// After version, type and context.
+const PLACE: std::ops::Range<usize> = 36..40;

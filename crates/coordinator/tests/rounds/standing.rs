@@ -3,11 +3,14 @@
 use super::{
     POLICY,
     common::{TestFederation, model},
-    join, round,
+    join,
+    raw::Raw,
+    round,
     site::{Site, plain_sum},
-    stage::{VALUES, policy},
+    stage::{Stage, VALUES, policy},
     sum, task,
 };
+use reqwest::StatusCode;
 use sordino_codec::Tensors;
 use sordino_participant::{
     TrainError,
@@ -164,4 +167,33 @@ async fn a_cohort_holds_no_culprit_and_no_two_in_dispute() {
     let done = task(&federation, &hindered.id).await;
     assert_eq!((done.state, done.reason), (TaskState::Complete, None));
     rounds.abort();
+}
+
+/// A complaint costs a sum nothing that has helpers to spare. It is kept, and from then on no cohort holds both sides.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_complains_is_kept_apart_from_whom_it_accuses() {
+    let mut stage = Stage::open(&policy(2.0), VALUES, 5).await;
+    let raw = Raw::join(&stage.federation, "raw-site-5").await;
+    let mut part = raw.begin(&stage.task, None, 9).await;
+    part.until(Step::MaskedInput).await;
+    // Names in the order of the roster: the accused is the first.
+    assert_eq!(part.place(), 0, "raw-site-5 is before site-0000");
+    let header = part.complaining(1);
+    assert_eq!(part.put(0, &part.packed).await.status(), StatusCode::OK);
+    let answer = part.post(Step::MaskedInput, &header).await;
+    assert_eq!(answer.status(), StatusCode::CREATED, "{}", answer.text().await.unwrap());
+    part.next().await;
+    part.send().await;
+    part.next().await;
+    // It cannot take its word back.
+    let (step, revealed) = part.message();
+    assert_eq!(step, Step::Unmasking);
+    assert!(part.post(step, &revealed).await.status().is_client_error());
+    stage.complete(&[&part]).await;
+
+    let store = &stage.federation.app.store;
+    let disputes = store.disputes(stage.task.as_str()).await.unwrap();
+    let disputes: Vec<_> = disputes.iter().map(|row| (row.dealer.as_str(), row.holder.as_str(), row.round)).collect();
+    assert_eq!(disputes, [("site-0000", "raw-site-5", 1)]);
+    assert!(store.culprits(stage.task.as_str()).await.unwrap().is_empty(), "one of two may lie: nobody can tell which");
 }

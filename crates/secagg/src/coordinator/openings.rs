@@ -14,7 +14,10 @@ impl Coordinator {
         }
         let context = self.digest;
         match &self.state {
-            State::AdvertiseKeys { .. } | State::RosterSignature { .. } | State::Opening { .. } => None,
+            State::AdvertiseKeys { .. }
+            | State::RosterSignature { .. }
+            | State::SurvivorsSignature { .. }
+            | State::Opening { .. } => None,
             State::ShareKeys { signed: Signed { roster, registrar_signature }, .. } => {
                 let index = roster.index_of(to)?;
                 let announced = |other: u32| {
@@ -39,8 +42,9 @@ impl Coordinator {
                 let deliveries = dealers.filter_map(|dealer| shared.get(&dealer)?.delivery(index)).collect();
                 Some(DeliveredShares { context, deliveries }.encode())
             }
-            State::ConsistencyCheck { sharing, .. } => {
-                Some(SurvivorList { context, survivors: sharing.survivors.clone() }.encode())
+            State::ConsistencyCheck { sharing, registrar_signature, .. } => {
+                let (survivors, registrar_signature) = (sharing.survivors.clone(), *registrar_signature);
+                Some(SurvivorList { context, survivors, registrar_signature }.encode())
             }
             State::Unmasking { sharing: Sharing { signed, .. }, signatures, .. } => {
                 let neighbours = signed.roster.graph.neighbours(signed.roster.index_of(to)?).into_iter();
@@ -74,6 +78,10 @@ impl Coordinator {
             State::ShareKeys { signed, shared } => (&signed.roster, keys(shared), none(), none(), none()),
             State::MaskedInput { signed, shared, inputs, .. } => {
                 (&signed.roster, keys(shared), keys(inputs), none(), none())
+            }
+            State::SurvivorsSignature { sharing } => {
+                let inputs = sharing.survivors.iter().collect();
+                (&sharing.signed.roster, keys(&sharing.dealt), inputs, none(), none())
             }
             State::ConsistencyCheck { sharing, signatures, .. } => {
                 let inputs = sharing.survivors.iter().collect();

@@ -60,6 +60,12 @@ pub struct UnsignedRoster {
 }
 
 impl UnsignedRoster {
+    /// The attempt whose roster it is.
+    #[must_use]
+    pub fn context(&self) -> &ContextDigest {
+        &self.context
+    }
+
     /// Everybody in it, ascending and each once, or nobody is signed for.
     pub fn members(&self) -> impl ExactSizeIterator<Item = &ParticipantId> {
         self.members.iter().map(|(id, _)| id)

@@ -58,6 +58,7 @@ fn samples() -> [(&'static str, Vec<u8>, Vec<usize>); 9] {
         complaints: vec![0, 7, u32::MAX],
     };
     let survivors = SurvivorSet::new(11, [0, 3, 10].into_iter());
+    let survivor_list = SurvivorList { context: CONTEXT, survivors, registrar_signature: [5; 64] };
     let signatures = SignatureList { context: CONTEXT, signatures: vec![(0, [1; 64]), (2, [2; 64])] };
     let salted = || SaltedShare {
         share: SecretScalar::new(curve25519_dalek::scalar::Scalar::from(77u64)),
@@ -78,7 +79,7 @@ fn samples() -> [(&'static str, Vec<u8>, Vec<usize>); 9] {
         ("ShareKeys", share_keys, [&[72][..], &in_record(first), &[second + 68]].concat()),
         ("DeliveredShares", delivered, [&[36, delivery][..], &[delivery + 4 + 80 + 1_088 + 144]].concat()),
         ("MaskedInput", masked.encode(&key()), vec![112]),
-        ("SurvivorList", SurvivorList { context: CONTEXT, survivors }.encode(), vec![36, 40]),
+        ("SurvivorList", survivor_list.encode(), vec![36, 40]),
         (
             "ConsistencySignature",
             ConsistencySignature { context: CONTEXT, index: 1, signature: [4; 64] }.encode(),
@@ -202,6 +203,7 @@ fn a_signature_has_one_meaning() {
         signed_bytes(&samples()[0].1),
         shares_statement(&CONTEXT, 1, &root, 3, &root),
         roster_statement(&CONTEXT, 3, &root),
+        survivor_list_statement(&CONTEXT, &root, &survivors),
         survivors_statement(&CONTEXT, &root, &survivors),
     ];
     for (at, statement) in statements.iter().enumerate() {

@@ -4,9 +4,12 @@
 //! and by round, whatever model came with them.
 //!
 //! A model that was changed by a hair counts as another one, and nobody can tell it from the next round's. But it needs
-//! a round of its own, and the rounds of a task only go up here. So a task of R rounds gets no more than R times the
-//! limit of sums out of one participant, whatever its coordinator does. Sums of different rounds can still be compared:
-//! what hides a difference is noise.
+//! a round of its own, and the rounds of a task only go up here. So this participant helps to open at most R times the
+//! limit of sums of a task of R rounds, whatever its coordinator does.
+//!
+//! It bounds helping, not being in a sum. Once its masked input is out, t of its neighbours open a sum without it: who is
+//! cut off at that point, and asked again, is bounded by what its neighbours reveal. And sums of different rounds can
+//! be compared. What hides a difference is noise.
 
 use super::{Counted, Refusal};
 use crate::canonical::{Malformed, Reader, Writer};

@@ -175,11 +175,13 @@ fn attempt(context: &Context) -> Value {
         awaiting_survivors.push(state);
     }
     coordinator = coordinator.close(0).expect("three of four");
+    let survivors = coordinator.survivors_to_sign().expect("a survivor list");
+    coordinator = coordinator.survivors_signed(Signer::sign(&registrar, &survivors.statement()), 0);
 
     let mut awaiting_signatures = Vec::new();
     for (party, state) in parties.iter_mut().zip(awaiting_survivors) {
         let list = opening(&coordinator, Step::ConsistencyCheck, &party.id);
-        let state = state.sign_survivors(&list, &party.key).expect("an honest coordinator");
+        let state = state.sign_survivors(&list, &trust, &party.key).expect("an honest coordinator");
         coordinator.message(Step::ConsistencyCheck, &party.id, state.message(), 0).expect("honest");
         party.note("survivor_list", hex::encode(&list));
         party.note("consistency_signature", hex::encode(state.message()));

@@ -122,6 +122,8 @@ impl Signer for P256Signer {
 
 pub(crate) struct World {
     pub(crate) context: Context,
+    /// Of the roster, once it is signed.
+    pub(crate) root: merkle::Hash,
     pub(crate) authority: SigningKey,
     pub(crate) registrar: SigningKey,
     pub(crate) anchors: Anchors,
@@ -183,7 +185,17 @@ impl World {
         let cohort = parties.iter().map(|party| (party.id.clone(), party.certificate_key())).collect();
         let coordinator = Coordinator::new(setup(&context, cohort), 0);
         let sum = Some(coordinator.new_sum());
-        Self { context, authority, registrar, anchors, parties, coordinator: Some(coordinator), sum, rng }
+        Self {
+            context,
+            root: [0; 32],
+            authority,
+            registrar,
+            anchors,
+            parties,
+            coordinator: Some(coordinator),
+            sum,
+            rng,
+        }
     }
 
     /// These participants have P-256 keys, before the attempt begins.
@@ -352,16 +364,30 @@ impl World {
         Ok(())
     }
 
-    /// Closes the open step; the registrar signs the roster.
+    /// Closes the open step; the registrar signs the roster, or the survivor list.
     pub(crate) fn close(&mut self) -> Result<(), Abort> {
         self.close_unsigned()?;
-        let mut coordinator = self.coordinator.take().expect("just closed");
+        self.sign();
+        Ok(())
+    }
+
+    /// The registrar signs what it is asked about, if it is.
+    pub(crate) fn sign(&mut self) {
+        let mut coordinator = self.coordinator.take().expect("the attempt is not over");
         if let Some(roster) = coordinator.roster_to_sign() {
             let statement = roster.statement(|id| self.key_of(id)).expect("who advertised has a key");
+            self.root = *statement.last_chunk().expect("a statement ends with the root");
             coordinator = coordinator.roster_signed(self.registrar.sign(&statement), 0);
         }
+        if let Some(survivors) = coordinator.survivors_to_sign() {
+            coordinator = coordinator.survivors_signed(self.registrar.sign(&survivors.statement()), 0);
+        }
         self.coordinator = Some(coordinator);
-        Ok(())
+    }
+
+    /// A signature of the roster comes while another one is awaited.
+    pub(crate) fn sign_out_of_turn(&mut self) {
+        self.coordinator = self.coordinator.take().map(|coordinator| coordinator.roster_signed([0; 64], 0));
     }
 
     pub(crate) fn key_of(&self, id: &ParticipantId) -> Option<CertificateKey> {
@@ -410,7 +436,9 @@ fn answer(
             assert_eq!(state.message(), upload.header);
             (Stored::AwaitingSurvivors(state), Some(upload.packed))
         }
-        Stored::AwaitingSurvivors(state) => (Stored::AwaitingSignatures(state.sign_survivors(opening, key)?), None),
+        Stored::AwaitingSurvivors(state) => {
+            (Stored::AwaitingSignatures(state.sign_survivors(opening, anchors, key)?), None)
+        }
         Stored::AwaitingSignatures(state) => (Stored::Finished(state.reveal(opening, key)?), None),
         Stored::Finished(_) => unreachable!("nothing follows Unmasking"),
     })

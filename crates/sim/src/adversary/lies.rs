@@ -306,9 +306,29 @@ impl Adversary {
         self.list(asked, members)
     }
 
-    /// A survivor list, and what `docs/protocol.md`, type 6, makes of it.
+    /// A survivor list under the signature of an honest registrar, which is that of the core's list, or of none.
+    fn unsigned_list(&mut self, asked: &Asked<'_>, members: &BTreeSet<u32>) -> Option<Lie> {
+        let is_of_the_core = self.dice.chance(Permille(500));
+        let (context, own) = (self.digest(asked.attempt), self.own.clone());
+        let seen = self.seen(asked.attempt);
+        let Roster { n, root, .. } = seen.rosters.get(&asked.to)?;
+        let members = || members.iter().copied();
+        let list = match &asked.truth {
+            Some(truth) if is_of_the_core => forge::other_survivors(truth, *n, members())?,
+            _ => forge::survivor_list(&context, root, *n, members(), &own),
+        };
+        let survivors = u32::try_from(members().count()).ok()?;
+        Some((list, refused(Refusal::SurvivorsSignature { survivors, n: *n })))
+    }
+
+    /// A survivor list, and what `docs/protocol.md`, type 6, makes of it. The registrar is in on it, or it is not.
     fn list(&mut self, asked: &Asked<'_>, members: BTreeSet<u32>) -> Option<Lie> {
+        let is_the_cores = self.seen(asked.attempt).survivors.as_ref() == Some(&members);
+        if !is_the_cores && self.dice.chance(Permille(200)) {
+            return self.unsigned_list(asked, &members);
+        }
         let (context, min, step) = (self.digest(asked.attempt), self.plan.min_survivors, Step::ConsistencyCheck);
+        let registrar = self.registrar.clone();
         let n = self.seen(asked.attempt).rosters.get(&asked.to)?.n;
         let threshold = self.threshold(n)?;
         let Seen { rosters, delivered, lists, .. } = self.seen(asked.attempt);
@@ -330,7 +350,7 @@ impl Adversary {
             lists.insert(asked.to, members.clone());
             Expected::Believed
         };
-        Some((forge::survivor_list(&context, n, members), expected))
+        Some((forge::survivor_list(&context, &roster.root, n, members, &registrar), expected))
     }
 
     /// For a victim that signed a false list: the signatures of a true one, or all that there are of the false one.

@@ -13,6 +13,7 @@ pub(super) enum Entry {
     Input { from: ParticipantId, header: Vec<u8>, at: Millis },
     Closed { at: Millis },
     RosterSigned { signature: [u8; 64], at: Millis },
+    SurvivorsSigned { signature: [u8; 64], at: Millis },
 }
 
 /// Tells the core what it was told before.
@@ -27,6 +28,7 @@ pub(super) fn replay(
         Entry::Input { from, header, at } => core.input(from, header, &hash(&spool[from]), *at),
         Entry::Closed { at } => return core.close(*at),
         Entry::RosterSigned { signature, at } => return Ok(core.roster_signed(*signature, *at)),
+        Entry::SurvivorsSigned { signature, at } => return Ok(core.survivors_signed(*signature, *at)),
     };
     if outcome != Ok(Receipt::Accepted) {
         history.complaints.push(format!("an entry of the journal is answered with {outcome:?}"));

@@ -201,6 +201,30 @@ async fn what_is_forgotten_is_on_no_page_and_in_no_log() {
     assert_eq!(found(), 0);
 }
 
+/// A reader that is in the middle of something, as a backup is, keeps the log as it is: no write waits for it, and the log is
+/// emptied once it is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_delays_wiping_and_nothing_else() {
+    use sqlx::{Connection as _, SqliteConnection};
+    let folder = tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    with_attempt(&store, "t").await;
+    let database = folder.path().join("sordino.db");
+    let mut reader = SqliteConnection::connect(database.to_str().unwrap()).await.unwrap();
+    sqlx::query("BEGIN").execute(&mut reader).await.unwrap();
+    sqlx::query("SELECT COUNT(*) FROM events").fetch_one(&mut reader).await.unwrap();
+    store.append_events("t", 1, 1, 0, vec![event("a")], NOW).await.unwrap();
+    store.end_attempt("t", 1, 1, ("too few", Findings::default()), NOW).await.unwrap();
+    store.forget_events("t", 1, 1).await.unwrap();
+    let log = database.with_extension("db-wal");
+    assert!(fs::metadata(&log).unwrap().len() > 0, "the reader still needs it");
+    store.begin_attempt(start("t", 1, 2), NOW).await.unwrap();
+    reader.close().await.unwrap();
+    while fs::metadata(&log).unwrap().len() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
 async fn a_task_is_halted_once() {
     let folder = tempdir().unwrap();

@@ -196,6 +196,10 @@ impl Fake {
             let signature = ed25519_dalek::Signer::sign(&self.registrar, &statement).to_bytes();
             core = core.roster_signed(signature, 0);
         }
+        if let Some(survivors) = core.survivors_to_sign() {
+            let signature = ed25519_dalek::Signer::sign(&self.registrar, &survivors.statement()).to_bytes();
+            core = core.survivors_signed(signature, 0);
+        }
         scene.core = Some(core);
     }
 }

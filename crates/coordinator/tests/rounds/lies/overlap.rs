@@ -7,13 +7,16 @@ use super::super::{
     stage::{PATIENT, Stage, VALUES, policy},
     sum,
 };
-use super::{Counts, Replaces, assigned, check_in, keys_are, liar, model_is, ok, refusal, task, task_is, untrained};
+use super::{Counts, Replaces, assigned, check_in, liar, model_is, ok, refusal, task, task_is, untrained};
 use sordino_codec::Tensors;
 use sordino_participant::{
-    Summary,
+    Summary, TrainError,
     training::{RoundInfo, TrainError as TrainingError, Trained, Trainer},
 };
-use sordino_wire::{Code, Digest, api::RoundState};
+use sordino_wire::{
+    Code, Digest,
+    api::{RoundState, Task},
+};
 use std::sync::{atomic::Ordering, mpsc};
 
 /// The coordinator opens a sum, and then asks for another one over the same model, in another task: a round run again
@@ -48,11 +51,13 @@ async fn a_second_sum_over_one_model_gets_no_help() {
 /// the model of a later round. But the coordinator needs a round for it, and this one has had its sum.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_sum_of_one_round_gets_no_help_whatever_its_model() {
-    let mut stage = Stage::prepare("", &policy(PATIENT).replace("target = 6", "target = 4"), VALUES, 4).await;
+    let two_rounds = policy(PATIENT).replace("target = 6", "target = 4").replace("rounds = 1", "rounds = 2");
+    let mut stage = Stage::prepare("", &two_rounds, VALUES, 4).await;
     for site in &stage.sites {
         site.set("max_sums_per_model", "1");
     }
     stage.begin();
+    // One sum of each round, over a model of its own.
     stage.complete(&[]).await;
 
     let site = &stage.sites[1];
@@ -62,7 +67,7 @@ async fn a_second_sum_of_one_round_gets_no_help_whatever_its_model() {
         values[7] = f32::from_bits(f32::to_bits(values[7]) + 1);
         let file = model(&values);
         let mut again = task(&stage.federation, &stage.task).await;
-        (again.round, again.model) = (1, Digest::of(&file));
+        (again.round, again.model) = (2, Digest::of(&file));
         let said = [
             (check_in(&again), vec![ok(&assigned(&again, attempt)), refusal(Code::Conflict)]),
             task_is(&again),
@@ -76,23 +81,22 @@ async fn a_second_sum_of_one_round_gets_no_help_whatever_its_model() {
         assert_eq!(counts.0.load(Ordering::Relaxed), 0, "nothing is trained for it");
         assert_eq!(liar.heard("/messages/"), 0, "and nothing said");
     }
-    // The next round of the task is another matter.
+    // Nor has the task a round more than its policy says.
     let file = model(&values);
     let mut next = task(&stage.federation, &stage.task).await;
-    (next.round, next.model) = (2, Digest::of(&file));
-    let said = |attempt| {
-        let assigned = vec![ok(&assigned(&next, attempt)), refusal(Code::Conflict)];
-        let over = keys_are(&next, attempt, refusal(Code::StaleRound));
-        [(check_in(&next), assigned), task_is(&next), model_is(&next, &file), over].into()
+    (next.round, next.model) = (3, Digest::of(&file));
+    let said = |task: &Task, attempt| {
+        let assigned = vec![ok(&assigned(task, attempt)), refusal(Code::Conflict)];
+        [(check_in(task), assigned), task_is(task), model_is(task, &file)].into()
     };
-    site.moved_to(&liar(&stage.federation, said(1)).await.url);
-    let counts = Counts::default();
-    let summary = site.train_by(Box::new(counts.clone()), &next.id, None).await.unwrap();
-    assert_eq!((summary.left_out, summary.refused, counts.0.load(Ordering::Relaxed)), (1, 0, 1));
+    site.moved_to(&liar(&stage.federation, said(&next, 1)).await.url);
+    let error = untrained(site, &next, "a round too many").await;
+    assert!(matches!(error, TrainError::NoSuchRound { round: 3, rounds: 2 }), "{error}");
 
     // A site that does not know its sums any more takes part in nothing.
     site.damage_exposure();
-    let liar = liar(&stage.federation, said(2)).await;
+    next.round = 2;
+    let liar = liar(&stage.federation, said(&next, 9)).await;
     site.moved_to(&liar.url);
     let error = untrained(site, &next, "a damaged record").await;
     assert!(error.to_string().contains("holds how many sums this site has helped to open"), "{error}");

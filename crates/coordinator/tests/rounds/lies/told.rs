@@ -54,11 +54,17 @@ fn two_lists(
             return None;
         }
         match step {
-            Step::ConsistencyCheck => Some(forge::survivor_list(&forge::context_of(truth?)?, 5, 0..4)),
+            Step::ConsistencyCheck => truth.map(|truth| survivors(fake, scene, truth, 0..4)),
             Step::Unmasking => signatures(fake, scene, place),
             _ => None,
         }
     })
+}
+
+/// A survivor list in the place of the true one, by a registrar that is in on it.
+fn survivors(fake: &Fake, scene: &Scene, truth: &[u8], members: std::ops::Range<u32>) -> Vec<u8> {
+    let context = forge::context_of(truth).expect("a list");
+    forge::survivor_list(&context, &forge::merkle::root(&leaves(scene)), 5, members, &fake.registrar)
 }
 
 fn signature(scene: &Scene, place: usize) -> Option<(u32, [u8; 64])> {
@@ -93,9 +99,15 @@ fn cases(old: Vec<u8>) -> Vec<Case> {
             "lies about survivors",
             "the survivor list counts this participant as a dropout",
             Step::ConsistencyCheck,
+            to_the_first(Step::ConsistencyCheck, |fake, scene, truth| survivors(fake, scene, truth, 1..5)),
+        ),
+        first(
+            "a second survivor list, and the registrar signed the first",
+            "the registrar's signature of the survivor list with 4 of 5 participants is not valid: others may be shown \
+             another list",
+            Step::ConsistencyCheck,
             to_the_first(Step::ConsistencyCheck, |_, _, truth| {
-                let context = forge::context_of(truth).expect("a list");
-                forge::survivor_list(&context, 5, 1..5)
+                forge::other_survivors(truth, 5, 0..4).expect("a survivor list")
             }),
         ),
         first(
