@@ -57,6 +57,24 @@ pub(super) const MUTANTS: &[Mutant] = &[
         tests: &[rounds("registrar::an_attempt_has_one_roster_and_one_survivor_list")],
     },
     Mutant {
+        name: "complaints do not reach the store",
+        edits: &[coordinator("let disputes = core.disputes();", "let disputes: Vec<Dispute> = Vec::new();")],
+        tests: &[rounds("standing::who_complains_is_kept_apart_from_whom_it_accuses")],
+    },
+    Mutant {
+        name: "a cohort holds both sides of a dispute",
+        edits: &[coordinator(
+            "let by_chance = self.disputes.apart(ranked.iter().cloned());",
+            "let by_chance = ranked.clone();",
+        )],
+        tests: &[rounds("standing::a_cohort_holds_no_culprit_and_no_two_in_dispute")],
+    },
+    Mutant {
+        name: "a site trains for rounds that the task cannot have",
+        edits: &[site("if !(1..=rounds).contains(&round) {", "if round == 0 {")],
+        tests: &[rounds("lies::overlap::a_second_sum_of_one_round_gets_no_help_whatever_its_model")],
+    },
+    Mutant {
         name: "bits behind the last packed value are not looked at",
         edits: &[codec("Some(last) if tail != 0 && last >> tail != 0 =>", "Some(last) if tail > 8 && last != 0 =>")],
         tests: &[packing("bits_behind_the_last_value_must_be_zero")],
