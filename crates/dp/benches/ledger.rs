@@ -45,7 +45,7 @@ fn reserving(what: &str, rounds: u64, participants: usize, limit: Option<f64>, e
         let ask = Ask {
             id: id.clone(),
             scope: scope.clone(),
-            event: event(round),
+            event: event(round).into(),
             participants: cohorts[(round % 2) as usize].clone(),
         };
         let before = thread_cpu();

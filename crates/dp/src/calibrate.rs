@@ -3,6 +3,7 @@
 use crate::compose::{Accountant, Budget};
 use crate::error::{DpError, count_in_range, in_range};
 use crate::event::{COUNT_MAX, Event, Mechanism, Relation, SCALE_MAX, SCALE_MIN, Sampling, Unit};
+use crate::events::Events;
 use crate::numeric::round_up;
 use crate::pld;
 use crate::rdp::Orders;
@@ -79,8 +80,28 @@ pub fn sigma(plan: &Plan, budget: Budget, orders: &Orders) -> Result<Calibrated,
 /// multiplier fits; otherwise as [`Accountant::with`].
 pub fn sigma_after(before: &Accountant, plan: &Plan, budget: Budget) -> Result<Calibrated, DpError> {
     in_range("delta of the accountant", before.delta(), budget.delta(), budget.delta())?;
-    least_sigma(plan, budget, RDP_TOLERANCE, |event| {
-        let spent = before.with(event)?;
+    least_sigma(budget, RDP_TOLERANCE, |sigma| {
+        let spent = before.with(&plan.event(sigma)?)?;
+        Ok((spent.epsilon, spent.at_the_end))
+    })
+}
+
+/// The least noise multiplier with which whole rounds fit into what an accountant leaves of a budget, by its orders.
+///
+/// - `events`: all that is still to be released with a multiplier, such as the update of every round that is left, with
+///   the metrics beside it, whose noise may be another. Its cost must fall as the multiplier grows.
+///
+/// # Errors
+/// As [`sigma_after`]; in particular [`DpError::Unreachable`] where what does not depend on the multiplier is too much by
+/// itself.
+pub fn multiplier_after(
+    before: &Accountant,
+    budget: Budget,
+    events: impl Fn(f64) -> Result<Events, DpError>,
+) -> Result<Calibrated, DpError> {
+    in_range("delta of the accountant", before.delta(), budget.delta(), budget.delta())?;
+    least_sigma(budget, RDP_TOLERANCE, |sigma| {
+        let spent = before.with_all(&events(sigma)?)?;
         Ok((spent.epsilon, spent.at_the_end))
     })
 }
@@ -91,7 +112,9 @@ pub fn sigma_after(before: &Accountant, plan: &Plan, budget: Budget) -> Result<C
 /// # Errors
 /// As [`sigma()`], and [`DpError::NoLossDistribution`] where only Renyi orders are known.
 pub fn sigma_tight(plan: &Plan, budget: Budget) -> Result<Calibrated, DpError> {
-    least_sigma(plan, budget, TIGHT_TOLERANCE, |event| Ok((pld::epsilon(&[*event], budget.delta())?.epsilon, false)))
+    least_sigma(budget, TIGHT_TOLERANCE, |sigma| {
+        Ok((pld::epsilon(&[plan.event(sigma)?], budget.delta())?.epsilon, false))
+    })
 }
 
 /// The largest number of equal rounds that fits a budget by Renyi orders, after what an accountant has seen already; 0 if
@@ -124,17 +147,14 @@ pub fn rounds(before: &Accountant, round: &Event, budget: Budget) -> Result<u64,
 /// Cost falls with noise. A bracket is found by doubling, then narrowed by false position on logarithms (Illinois), which
 /// takes about eight evaluations; each end of the bracket is an evaluated one, so the result is checked by being found.
 fn least_sigma(
-    plan: &Plan,
     budget: Budget,
     tolerance: f64,
-    cost: impl Fn(&Event) -> Result<(f64, bool), DpError>,
+    cost: impl Fn(f64) -> Result<(f64, bool), DpError>,
 ) -> Result<Calibrated, DpError> {
-    // Refuses what cannot be built at any sigma, before any search.
-    plan.event(1.0)?;
     let target = budget.epsilon();
     let probe = |ln_sigma: f64| -> Result<Probe, DpError> {
         let sigma = ln_sigma.exp().clamp(SCALE_MIN, SCALE_MAX);
-        let (epsilon, at_the_end) = cost(&plan.event(sigma)?)?;
+        let (epsilon, at_the_end) = cost(sigma)?;
         // A cost of 0 has no logarithm; it is far below any target.
         Ok(Probe {
             ln_sigma: sigma.ln(),

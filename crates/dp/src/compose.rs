@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::convert::Conversion;
 use crate::error::{DpError, check_delta, in_range};
 use crate::event::{COUNT_MAX, Event, Relation, Unit};
+use crate::events::Events;
 use crate::inversion;
-use crate::numeric::{add_up, round_up};
+use crate::numeric::{add_up, product};
 use crate::pld::{self, Tight};
 use crate::rdp::{self, Orders};
 
@@ -138,6 +139,20 @@ impl Accountant {
         Ok(self.convert(self.total.iter().zip(&*curve).map(|(&total, &cost)| add_up(total, product(cost, count)))))
     }
 
+    /// What would be spent if all of `events` were added; nothing changes.
+    ///
+    /// # Errors
+    /// As [`Accountant::with`].
+    pub fn with_all(&self, events: &Events) -> Result<Spent, DpError> {
+        let mut total = self.total.clone();
+        for event in events.iter() {
+            self.check(event)?;
+            let (curve, count) = (self.curve_of(event), event.count() as f64);
+            total.iter_mut().zip(&*curve).for_each(|(total, &cost)| *total = add_up(*total, product(cost, count)));
+        }
+        Ok(self.convert(total.into_iter()))
+    }
+
     /// Adds an event and returns what is spent with it. What it may cost is the caller's decision, before: see
     /// [`Accountant::with`] and [`Budget::allows`].
     ///
@@ -262,11 +277,6 @@ impl Clone for Accountant {
             curves: Mutex::new(curves),
         }
     }
-}
-
-/// What `count` releases cost at one order.
-fn product(cost: f64, count: f64) -> f64 {
-    if count == 1.0 { cost } else { round_up(cost * count) }
 }
 
 /// Relative distance below the second opinion that rounding cannot explain.

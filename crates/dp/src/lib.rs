@@ -1,6 +1,7 @@
 //! Differential privacy: what a release costs, what many cost together, how much noise a target needs.
 //!
 //! - [`Event`]: what one release did, in terms that a theorem can price; combinations without one cannot be built.
+//!   [`Events`]: those of one round, charged together.
 //! - [`rdp`]: Renyi curves, exact or upper bounds at every real order. [`zcdp`] and [`gaussian`]: closed forms.
 //! - [`Accountant`]: the sum of curves at one delta; what a ledger asks before a round.
 //! - [`pld`]: privacy loss distributions, within a hair of the truth and never below it; [`inversion`]: the same number
@@ -26,6 +27,7 @@ mod compose;
 pub mod convert;
 mod error;
 mod event;
+mod events;
 pub mod gaussian;
 pub mod inversion;
 pub mod ledger;
@@ -38,3 +40,4 @@ pub mod zcdp;
 pub use compose::{Accountant, Budget, Spent};
 pub use error::DpError;
 pub use event::{Event, Mechanism, Relation, Sampling, Unit};
+pub use events::{EVENTS_MAX, Events};

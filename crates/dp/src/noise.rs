@@ -33,6 +33,7 @@ mod laplace;
 mod poisson;
 mod rng;
 mod skellam;
+mod sum;
 mod variance;
 
 #[cfg(test)]
@@ -51,4 +52,5 @@ pub use laplace::DiscreteLaplace;
 pub use rng::PREDICTABLE_NOISE;
 pub use rng::{NoiseRng, Unseeded};
 pub use skellam::Skellam;
+pub use sum::{SumGrid, TERMS_MAX};
 pub use variance::{MAX_TERM, Ratio};

@@ -17,6 +17,11 @@ pub(crate) fn add_up(a: f64, b: f64) -> f64 {
     if a == 0.0 || b == 0.0 || sum.is_infinite() { sum } else { sum.next_up() }
 }
 
+/// What `count` releases cost at one order, rounded up.
+pub(crate) fn product(cost: f64, count: f64) -> f64 {
+    if count == 1.0 { cost } else { round_up(cost * count) }
+}
+
 /// `Q(x)`, the upper tail of the standard normal.
 pub(crate) fn normal_tail(x: f64) -> f64 {
     0.5 * libm::erfc(x / SQRT_2)

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use super::account::Account;
 use crate::convert::Conversion;
 use crate::error::DpError;
-use crate::event::{Event, Relation, Unit};
-use crate::numeric::{add_up, round_up};
+use crate::event::{Relation, Unit};
+use crate::events::Events;
+use crate::numeric::{add_up, product};
 use crate::rdp;
 
 /// An account of a scope or a participant.
@@ -41,7 +42,7 @@ impl RenyiAccount {
 }
 
 impl Account for RenyiAccount {
-    type Event = Event;
+    type Event = Events;
     type Cost = RenyiCost;
     type Error = DpError;
 
@@ -51,13 +52,16 @@ impl Account for RenyiAccount {
         Ok(Self { conversion: Arc::new(conversion), total, promise: None })
     }
 
-    fn cost(event: &Event) -> Result<RenyiCost, DpError> {
-        let mut divergences = rdp::curve(event, &rdp::default_orders());
-        if event.count() != 1 {
-            let count = event.count() as f64;
-            divergences.iter_mut().for_each(|divergence| *divergence = round_up(*divergence * count));
+    fn cost(events: &Events) -> Result<RenyiCost, DpError> {
+        let orders = rdp::default_orders();
+        let mut divergences = vec![0.0; orders.as_slice().len()];
+        for event in events.iter() {
+            let curve = rdp::curve(event, &orders);
+            for (total, one) in divergences.iter_mut().zip(curve) {
+                *total = add_up(*total, product(one, event.count() as f64));
+            }
         }
-        Ok(RenyiCost { divergences: divergences.into(), promise: (event.unit(), event.relation()) })
+        Ok(RenyiCost { divergences: divergences.into(), promise: events.promise() })
     }
 
     fn epsilon_with(&self, extra: Option<&RenyiCost>) -> Result<f64, DpError> {
@@ -76,12 +80,12 @@ impl Account for RenyiAccount {
         Ok(())
     }
 
-    fn encode(event: &Event) -> Vec<u8> {
-        event.to_bytes()
+    fn encode(events: &Events) -> Vec<u8> {
+        events.to_bytes()
     }
 
-    fn decode(bytes: &[u8]) -> Result<Event, DpError> {
-        Event::from_bytes(bytes)
+    fn decode(bytes: &[u8]) -> Result<Events, DpError> {
+        Events::from_bytes(bytes)
     }
 }
 
@@ -90,7 +94,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::event::{Mechanism, Sampling};
+    use crate::event::{Event, Mechanism, Sampling};
     use crate::ledger::{
         Ask, Counter, Evidence, Finding, Ledger, LedgerKey, Name, Refusal, ReservationId, Scope, Terms, Warning,
     };
@@ -127,7 +131,7 @@ mod tests {
         event: Event,
         participants: &[Name],
     ) -> super::super::Decision {
-        let ask = Ask { id: id(round), scope: scope(), event, participants: participants.to_vec() };
+        let ask = Ask { id: id(round), scope: scope(), event: event.into(), participants: participants.to_vec() };
         let staged = ledger.reserve(vec![ask], NOW).unwrap();
         ledger.acknowledge(staged).unwrap().remove(0)
     }
