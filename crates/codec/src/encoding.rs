@@ -12,6 +12,8 @@
 //! around. The norm bound, not the (sometimes smaller) largest rounded entry, stands in it because it is what a norm
 //! proof shows of an input that somebody else made.
 //!
+//! Where participants add noise for privacy, what it may reach is added to that: see [`Encoding::with_noise`].
+//!
 //! Sums are also at most [`SUM_MAX`], so that decoding to f64 is exact; no encoding needs more than 55 bits.
 
 mod error;
@@ -61,6 +63,68 @@ pub struct Encoding {
     step: f64,
     /// Largest integer of each metric.
     metric_bounds: Vec<u64>,
+    /// Noise that a sum carries.
+    noise: SumNoise,
+}
+
+/// Noise that a whole cohort adds to a sum, as standard deviations in grid steps. None: all zero.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SumNoise {
+    /// On each model entry.
+    pub model: f64,
+    /// On each metric, in steps of its resolution, in their order; none counts as zero for all.
+    pub metrics: Vec<f64>,
+}
+
+impl SumNoise {
+    /// Noise of this standard deviation on one value stays within that, but for a chance below 2^-103: that of 12
+    /// standard deviations of a sub-Gaussian variable, for sums of discrete Gaussians.
+    fn reach(sigma: f64) -> u64 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and saturating")]
+        let reach = (DEVIATIONS * sigma).ceil() as u64;
+        reach
+    }
+
+    fn metric(&self, k: usize) -> u64 {
+        Self::reach(self.metrics.get(k).copied().unwrap_or(0.0))
+    }
+}
+
+/// A sum that was checked, as integers. It may lack the noise that it is to be released with: it is wiped when dropped,
+/// and `Debug` prints its size only.
+#[derive(Clone, PartialEq, Eq, zeroize::ZeroizeOnDrop)]
+pub struct Sums {
+    /// Sum of the model entries, `[model_len]`, in grid steps.
+    pub model: Vec<i64>,
+    /// Sum of the weights.
+    pub weight: u64,
+    /// Sums of the metrics, in steps of their resolutions.
+    pub metrics: Vec<i64>,
+    /// Inputs in the sum.
+    pub contributors: u32,
+}
+
+impl Sums {
+    /// All of it in the order of the encoding's fields.
+    pub fn integers(&self) -> impl Iterator<Item = i64> + '_ {
+        let weight = i64::try_from(self.weight).unwrap_or(i64::MAX);
+        self.model.iter().copied().chain([weight]).chain(self.metrics.iter().copied())
+    }
+}
+
+impl fmt::Debug for Sums {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sums").field("len", &self.model.len()).finish_non_exhaustive()
+    }
+}
+
+/// What a sum of updates is divided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Divisor {
+    /// The sum of the weights.
+    Weight,
+    /// This many inputs of weight 1, whoever is in the sum: a number that was fixed before anybody answered.
+    Fixed(std::num::NonZeroU32),
 }
 
 /// One participant's input, ready to be masked. The vector is wiped when dropped; `Debug` prints its size only.
@@ -82,7 +146,7 @@ pub struct EncodedInput {
 /// What the sum of a cohort's inputs says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Aggregate {
-    /// Weighted mean update, `sum(w u) / sum(w)`, `[model_len]`.
+    /// Weighted mean update, `sum(w u)` over the divisor, `[model_len]`.
     pub mean: Vec<f32>,
     /// Sum of the weights.
     pub weight_sum: u64,
@@ -132,7 +196,27 @@ impl Encoding {
 
         let largest = metric_bounds.iter().copied().fold(entry_max.max(u64::from(max_weight)), u64::max);
         let bits = ring_bits(largest, cohort_max);
-        Ok(Self { spec, bits, step, metric_bounds })
+        Ok(Self { spec, bits, step, metric_bounds, noise: SumNoise::default() })
+    }
+
+    /// The same with room for noise that participants add to their inputs: the ring holds a sum with 12 standard deviations
+    /// of it on every value. A value beyond wraps around, which costs accuracy and no privacy.
+    ///
+    /// # Errors
+    /// [`EncodingError::Noise`]: sums with that noise fit no ring.
+    pub fn with_noise(self, noise: SumNoise) -> Result<Self, EncodingError> {
+        let cohort = u64::from(self.spec.cohort_max);
+        let entry_max = self.norm_bound(self.spec.max_weight).entry_max();
+        let mut largest = cohort * entry_max.max(u64::from(self.spec.max_weight));
+        largest = largest.max((cohort * entry_max).saturating_add(SumNoise::reach(noise.model)));
+        for (k, bound) in self.metric_bounds.iter().enumerate() {
+            largest = largest.max((cohort * bound).saturating_add(noise.metric(k)));
+        }
+        let finite = noise.metrics.iter().chain([&noise.model]).all(|sigma| sigma.is_finite() && *sigma >= 0.0);
+        if !finite || largest > SUM_MAX {
+            return Err(EncodingError::Noise { sigma: noise.metrics.iter().copied().fold(noise.model, f64::max) });
+        }
+        Ok(Self { bits: ring_bits(largest, 1), noise, ..self })
     }
 
     /// What it was made from.
@@ -217,9 +301,17 @@ impl Encoding {
     /// Reads the weighted mean, the weight and the metrics out of the sum of `contributors` inputs.
     ///
     /// # Errors
+    /// As [`Encoding::open`].
+    pub fn decode(&self, sum: &RingVector, contributors: u32) -> Result<Aggregate, DecodeError> {
+        Ok(self.aggregate(&self.open(sum, contributors)?, Divisor::Weight))
+    }
+
+    /// Lifts the sum of `contributors` inputs to integers, and checks that it can be one.
+    ///
+    /// # Errors
     /// [`DecodeError`] when the vector has another shape, or when no `contributors` honest inputs can have this sum:
     /// masks that did not cancel, or an input that broke its bound.
-    pub fn decode(&self, sum: &RingVector, contributors: u32) -> Result<Aggregate, DecodeError> {
+    pub fn open(&self, sum: &RingVector, contributors: u32) -> Result<Sums, DecodeError> {
         if sum.len() != self.len() || sum.bits() != self.bits {
             let (len, bits) = (self.len(), self.bits);
             return Err(DecodeError::Shape { len, bits, got_len: sum.len(), got_bits: sum.bits() });
@@ -227,30 +319,45 @@ impl Encoding {
         if contributors == 0 || contributors > self.spec.cohort_max {
             return Err(DecodeError::Contributors { contributors, cohort_max: self.spec.cohort_max });
         }
-        let mut integers: Vec<i64> = sum.iter_centered().collect();
-        let tail = integers.split_off(self.spec.model_len);
+        let mut model: Vec<i64> = sum.iter_centered().collect();
+        let mut tail = model.split_off(self.spec.model_len);
         let count = u64::from(contributors);
 
         let max = count * u64::from(self.spec.max_weight);
-        let weight_sum = u64::try_from(tail[0])
+        let weight = u64::try_from(tail[0])
             .ok()
             .filter(|sum| (count..=max).contains(sum))
             .ok_or(DecodeError::Weight { sum: tail[0], min: count, max })?;
-        self.check_model_sum(&integers, count)?;
-        let mut metrics = Vec::with_capacity(self.spec.metrics.len());
-        for ((&integer, metric), &bound) in tail[1..].iter().zip(&self.spec.metrics).zip(&self.metric_bounds) {
-            let max = count * bound;
-            let in_range = u64::try_from(integer).is_ok_and(|integer| integer <= max);
-            if !in_range {
+        self.check_model_sum(&model, count)?;
+        let metrics = tail.split_off(1);
+        for (k, ((&integer, metric), &bound)) in
+            metrics.iter().zip(&self.spec.metrics).zip(&self.metric_bounds).enumerate()
+        {
+            let (max, reach) = (count * bound, self.noise.metric(k));
+            let above = u64::try_from(integer).is_ok_and(|integer| integer > max + reach);
+            if above || (integer < 0 && integer.unsigned_abs() > reach) {
                 return Err(DecodeError::Metric { name: metric.name.clone(), sum: integer, max });
             }
-            metrics.push(exact(integer) * metric.resolution);
         }
+        Ok(Sums { model, weight, metrics, contributors })
+    }
 
+    /// What sums say, in the units of updates and metrics.
+    pub fn aggregate(&self, sums: &Sums, divisor: Divisor) -> Aggregate {
+        let divisor = match divisor {
+            Divisor::Weight => sums.weight as f64,
+            Divisor::Fixed(count) => f64::from(count.get()),
+        };
         // The step is a power of two and the sum exact in f64: one rounding in the division, one to f32.
-        let divisor = exact(tail[0]);
-        let mean = integers.iter().map(|&integer| to_f32(exact(integer) * self.step / divisor)).collect();
-        Ok(Aggregate { mean, weight_sum, metrics, contributors })
+        let mean = sums.model.iter().map(|&integer| to_f32(exact(integer) * self.step / divisor)).collect();
+        let metrics = sums.metrics.iter().zip(&self.spec.metrics);
+        let metrics = metrics.map(|(&integer, metric)| exact(integer) * metric.resolution).collect();
+        Aggregate { mean, weight_sum: sums.weight, metrics, contributors: sums.contributors }
+    }
+
+    /// Largest integer of each metric in one input, in their order.
+    pub fn metric_bounds(&self) -> &[u64] {
+        &self.metric_bounds
     }
 
     fn check_input(&self, update: &[f32], weight: u32, metrics: &[f64]) -> Result<(), EncodeError> {
@@ -290,10 +397,11 @@ impl Encoding {
         Err(EncodeError::Rounding { tries: TRIES_MAX })
     }
 
-    /// Entries and norm of a sum are at most `count` times those of one input (triangle inequality).
+    /// Entries and norm of a sum are at most `count` times those of one input (triangle inequality), and what its noise
+    /// reaches: noise of d values and standard deviation s is longer than `s (sqrt(d) + 12)` with a chance below 2^-103.
     fn check_model_sum(&self, integers: &[i64], count: u64) -> Result<(), DecodeError> {
         let bound = self.norm_bound(self.spec.max_weight);
-        let max = count * bound.entry_max();
+        let max = (count * bound.entry_max()).saturating_add(SumNoise::reach(self.noise.model));
         let mut squared = 0u128;
         for (index, integer) in integers.iter().enumerate() {
             let magnitude = integer.unsigned_abs();
@@ -303,7 +411,12 @@ impl Encoding {
             squared = squared.saturating_add(u128::from(magnitude) * u128::from(magnitude));
         }
         let limit = bound.squared.saturating_mul(u128::from(count) * u128::from(count));
-        if squared > limit { Err(DecodeError::Norm) } else { Ok(()) }
+        if squared <= limit {
+            return Ok(());
+        }
+        let noise = self.noise.model * ((integers.len() as f64).sqrt() + DEVIATIONS);
+        let longest = ((limit as f64).sqrt() + noise).powi(2);
+        if noise > 0.0 && squared as f64 <= longest { Ok(()) } else { Err(DecodeError::Norm) }
     }
 }
 
@@ -426,6 +539,8 @@ pub const SUM_MAX: u64 = 1 << 53;
 const COHORT_MIN: u32 = 2;
 /// Tries of conditional rounding: each fails with probability at most e^(-1/2) = 0.61, all with less than 2^-92.
 const TRIES_MAX: u32 = 128;
+/// Standard deviations of noise that a sum has room for.
+const DEVIATIONS: f64 = 12.0;
 /// Bits of an f64 below its exponent.
 const F64_FRACTION_BITS: u32 = 52;
 /// Those bits.

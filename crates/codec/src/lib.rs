@@ -27,8 +27,8 @@ mod ring;
 mod tensor;
 
 pub use encoding::{
-    Aggregate, CLIP_NORM_MAX, CLIP_NORM_MIN, DecodeError, EncodeError, EncodedInput, Encoding, EncodingError,
-    EncodingSpec, METRICS_MAX, MODEL_LEN_MAX, MetricSpec, NormBound, PRECISION_BITS_MAX, SUM_MAX,
+    Aggregate, CLIP_NORM_MAX, CLIP_NORM_MIN, DecodeError, Divisor, EncodeError, EncodedInput, Encoding, EncodingError,
+    EncodingSpec, METRICS_MAX, MODEL_LEN_MAX, MetricSpec, NormBound, PRECISION_BITS_MAX, SUM_MAX, SumNoise, Sums,
 };
 pub use model_file::{FileLimits, MAX_FILE_BYTES, MAX_FILE_TENSORS, MAX_FILE_VALUES, MAX_HEADER_BYTES, ModelFileError};
 pub use pack::{PackError, UnpackAdd, check_packed, pack, packed_len, unpack};

@@ -170,6 +170,29 @@ impl RingVector {
         self.combine(other, u32::wrapping_sub, u64::wrapping_sub)
     }
 
+    /// Adds signed integers, one to each element, mod 2^b.
+    ///
+    /// # Errors
+    /// [`RingError::Mismatch`] when there are more or fewer; nothing was changed.
+    pub fn add_centered(&mut self, values: &[i64]) -> Result<(), RingError> {
+        fn all<L: Lane>(lanes: &mut [L], values: &[i64], bits: RingBits) {
+            let mask = L::mask(bits.into());
+            for (lane, value) in lanes.iter_mut().zip(values) {
+                let sum = lane.to_u64().wrapping_add(value.cast_unsigned());
+                *lane = L::from_u64_truncated(sum).masked(mask);
+            }
+        }
+        let (len, bits) = (self.len(), self.bits);
+        if values.len() != len {
+            return Err(RingError::Mismatch { len, bits, other_len: values.len(), other_bits: bits });
+        }
+        match &mut self.store {
+            Store::Narrow(lanes) => all(lanes, values, bits),
+            Store::Wide(lanes) => all(lanes, values, bits),
+        }
+        Ok(())
+    }
+
     /// The elements as they are stored.
     pub fn lanes(&self) -> Lanes<'_> {
         match &self.store {

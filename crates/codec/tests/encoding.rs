@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{SeedableRng, TryCryptoRng, TryRng};
 use sordino_codec::{
-    DecodeError, EncodeError, Encoding, EncodingError, EncodingSpec, MetricSpec, RingBits, RingVector, SUM_MAX,
-    UnpackAdd, pack,
+    DecodeError, Divisor, EncodeError, Encoding, EncodingError, EncodingSpec, MetricSpec, RingBits, RingVector,
+    SUM_MAX, SumNoise, UnpackAdd, pack,
 };
 
 fn rng(seed: u64) -> ChaCha20Rng {
@@ -369,5 +369,65 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+/// The ring grows with the noise, a sum with 11 standard deviations on every value is read back, and 13 are refused.
+#[test]
+fn a_sum_has_room_for_its_noise() {
+    let plain = Encoding::new(EncodingSpec { max_weight: 1, ..spec() }).unwrap();
+    let bound = plain.norm_bound(1).entry_max();
+    let cohort = i64::from(plain.spec().cohort_max);
+    for sigma in [3, 1_000, 1_000_000_000_i64] {
+        let steps = |deviations: i64| deviations * sigma;
+        let sigma = sigma as f64;
+        let metrics = vec![sigma; plain.spec().metrics.len()];
+        let noisy = plain.clone().with_noise(SumNoise { model: sigma, metrics }).unwrap();
+        assert!(noisy.bits() >= plain.bits());
+        let largest = cohort * i64::try_from(bound).unwrap();
+        let sum = |deviations: i64| {
+            let mut values = vec![0i64; noisy.len()];
+            values[0] = largest + steps(deviations);
+            values[plain.spec().model_len] = cohort;
+            for k in 0..plain.spec().metrics.len() {
+                values[plain.spec().model_len + 1 + k] = -steps(deviations);
+            }
+            values
+        };
+        let vector = RingVector::from_centered(&sum(11), noisy.bits()).unwrap();
+        let opened = noisy.open(&vector, plain.spec().cohort_max).unwrap();
+        assert_eq!(opened.integers().collect::<Vec<_>>(), sum(11));
+        let beyond = RingVector::from_centered(&sum(13), RingBits::MAX).unwrap();
+        let beyond = RingVector::from_centered(&beyond.iter_centered().collect::<Vec<_>>(), noisy.bits());
+        // Either the ring cannot hold it, or it is refused.
+        assert!(beyond.is_err() || noisy.open(&beyond.unwrap(), plain.spec().cohort_max).is_err(), "{sigma}");
+    }
+    for sigma in [f64::NAN, f64::INFINITY, -1.0, 1e15] {
+        let refused = plain.clone().with_noise(SumNoise { model: sigma, metrics: vec![] });
+        assert!(matches!(refused, Err(EncodingError::Noise { .. })), "{sigma}");
+    }
+}
+
+#[test]
+fn a_fixed_divisor_does_not_ask_who_is_in_the_sum() {
+    let encoding = Encoding::new(EncodingSpec { max_weight: 1, metrics: vec![], ..spec() }).unwrap();
+    let mut values = vec![0i64; encoding.len()];
+    (values[0], values[encoding.spec().model_len]) = (640, 2);
+    let sum = RingVector::from_centered(&values, encoding.bits()).unwrap();
+    let sums = encoding.open(&sum, 2).unwrap();
+    let by_weight = encoding.aggregate(&sums, Divisor::Weight).mean[0];
+    let by_five = encoding.aggregate(&sums, Divisor::Fixed(5.try_into().unwrap())).mean[0];
+    assert_eq!(f64::from(by_weight), 320.0 * encoding.step());
+    assert_eq!(f64::from(by_five), 128.0 * encoding.step());
+}
+
+#[test]
+fn noise_is_added_modulo_the_ring() {
+    for bits in [5, 32, 33, 64] {
+        let bits = RingBits::new(bits).unwrap();
+        let mut vector = RingVector::from_centered(&[1, -2, bits.centered_max()], bits).unwrap();
+        vector.add_centered(&[-3, 5, 1]).unwrap();
+        assert_eq!(vector.iter_centered().collect::<Vec<_>>(), [-2, 3, -bits.centered_max() - 1]);
+        assert!(vector.add_centered(&[1]).is_err());
     }
 }

@@ -95,6 +95,12 @@ pub enum EncodingError {
         /// Most bits that fit.
         most: u32,
     },
+    /// Sums with noise on them would not be exact, or the noise is no number.
+    #[error("noise of standard deviation {sigma} grid steps on a sum exceeds {SUM_MAX}: lower precision_bits")]
+    Noise {
+        /// The largest standard deviation, in grid steps.
+        sigma: f64,
+    },
 }
 
 /// Why an input is not encoded.
