@@ -65,7 +65,7 @@ fn main() -> Result<(), DpError> {
     line("by Renyi orders", renyi, Some(0.5), &peer["calibrate_renyi"]);
     line("by the distribution", best(|| calibrate::sigma_tight(&plan, budget)), Some(0.5), &peer["calibrate_pld"]);
     let (empty, round) = (Accountant::new(1e-5)?, sampled(0.01, 1.0, 1));
-    line("rounds, by Renyi orders", best(|| calibrate::rounds(&empty, &round, budget)), Some(0.5), &Value::Null);
+    line("rounds, by Renyi orders", best(|| calibrate::rounds(&empty, &round.into(), budget)), Some(0.5), &Value::Null);
     Ok(())
 }
 

@@ -122,14 +122,15 @@ pub fn sigma_tight(plan: &Plan, budget: Budget) -> Result<Calibrated, DpError> {
 ///
 /// # Errors
 /// [`DpError::OutOfRange`] if the accountant's delta is not the budget's; otherwise as [`Accountant::with`].
-pub fn rounds(before: &Accountant, round: &Event, budget: Budget) -> Result<u64, DpError> {
+pub fn rounds(before: &Accountant, round: &Events, budget: Budget) -> Result<u64, DpError> {
     in_range("delta of the accountant", before.delta(), budget.delta(), budget.delta())?;
+    let releases = round.iter().map(Event::count).fold(0, u64::saturating_add);
     let fits = |rounds: u64| -> Result<bool, DpError> {
-        let count = round.count().saturating_mul(rounds);
+        let count = releases.saturating_mul(rounds);
         count_in_range("releases together", before.releases().saturating_add(count), 1, COUNT_MAX)?;
-        Ok(budget.allows(&before.with(&round.times(count)?)?))
+        Ok(budget.allows(&before.with_all(&round.times(rounds)?)?))
     };
-    let most = (COUNT_MAX - before.releases()) / round.count();
+    let most = (COUNT_MAX - before.releases()) / releases;
     let (mut low, mut high) = (0, 1);
     while high <= most && fits(high)? {
         (low, high) = (high, high * 2);

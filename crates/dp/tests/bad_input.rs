@@ -209,9 +209,9 @@ fn targets_out_of_reach() {
     // One round that is too much.
     let round = event(Sampling::None, GAUSSIAN, 1).unwrap();
     let empty = Accountant::new(1e-8).unwrap();
-    assert_eq!(calibrate::rounds(&empty, &round, budget).unwrap(), 0);
+    assert_eq!(calibrate::rounds(&empty, &round.into(), budget).unwrap(), 0);
     let other = Accountant::new(1e-7).unwrap();
-    assert!(calibrate::rounds(&other, &round, budget).is_err());
+    assert!(calibrate::rounds(&other, &round.into(), budget).is_err());
 }
 
 /// A number that is right, though extreme, or a typed error.

@@ -158,7 +158,7 @@ proptest! {
         for _ in 0..before {
             accountant.add(&round).unwrap();
         }
-        let rounds = calibrate::rounds(&accountant, &round, budget).unwrap();
+        let rounds = calibrate::rounds(&accountant, &round.into(), budget).unwrap();
         let fits = |rounds: u64| budget.allows(&accountant.with(&round.times(rounds).unwrap()).unwrap());
         prop_assert!(rounds == 0 || fits(rounds));
         prop_assert!(!fits(rounds + 1));

@@ -1,5 +1,6 @@
 //! Requests and answers of `/v1`.
 
+use crate::policy::PrivacyUnit;
 use crate::{Digest, RoundId, TaskId};
 use serde::{Deserialize, Serialize};
 use sordino_identity::{PrincipalId, Role};
@@ -214,15 +215,158 @@ pub struct Release {
     pub input_bytes: u64,
     /// Milliseconds by step, in the order of the steps.
     pub step_millis: Vec<(String, u64)>,
+    /// What was promised and spent; absent where privacy is switched off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<ReleasePrivacy>,
+}
+
+/// What a Release promises about privacy, and what that has cost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReleasePrivacy {
+    /// Whose presence is hidden.
+    pub unit: PrivacyUnit,
+    /// Which data sets are neighbours, in words.
+    pub relation: String,
+    /// What is assumed about sampling, in words.
+    pub sampling: String,
+    /// Against whom it holds, in words.
+    pub holds_against: String,
+    /// Which budget was charged: population, unit and data version.
+    pub budget: String,
+    /// Epsilon of everything charged to that budget when this round was, this round included; rounded up.
+    pub epsilon: f64,
+    /// Epsilon of this round by itself.
+    pub epsilon_of_round: f64,
+    /// Of everything together.
+    pub delta: f64,
+    /// The budget's total.
+    pub total_epsilon: f64,
+    /// Noise standard deviation over sensitivity.
+    pub noise_multiplier: f64,
+    /// Standard deviation of the noise on each model value of the sum, in the units of an update; absent under the unit
+    /// `record`, whose noise is in what sites have trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sum_noise_std: Option<f64>,
+    /// How epsilon was computed.
+    pub accountant: String,
+    /// Participants that were invited, fewest whose sum opens, and how many of those may tell others their noise.
+    pub planned: PlannedCohort,
+    /// Inputs in the sum.
+    pub survivors: u32,
+    /// The member of the cohort that has spent most, as the coordinator's ledger or its own word says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worst_participant: Option<WorstParticipant>,
+    /// The program that computed it, with its version.
+    pub software: String,
+}
+
+/// For whom the noise of a round was sized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedCohort {
+    /// Invited.
+    pub participants: u32,
+    /// Fewest whose sum opens.
+    pub min_survivors: u32,
+    /// Survivors that may know their own noise.
+    pub max_corrupt: u32,
+}
+
+/// The participant that has spent most.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorstParticipant {
+    /// Who.
+    pub id: PrincipalId,
+    /// Its epsilon, at the budget's delta.
+    pub epsilon: f64,
+    /// Whether its own ledger says so, rather than the coordinator's.
+    pub by_own_word: bool,
+}
+
+/// `GET /v1/budget`: every budget, in the order of their names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Budgets {
+    /// All of them; for a participant those it has been charged in.
+    pub budgets: Vec<BudgetStanding>,
+}
+
+/// A budget as it stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BudgetStanding {
+    /// Whose data.
+    pub population: String,
+    /// Whose presence is hidden.
+    pub unit: String,
+    /// Which state of the data.
+    pub data_version: String,
+    /// What all releases together may come to.
+    pub total_epsilon: f64,
+    /// Of all of them together.
+    pub delta: f64,
+    /// Epsilon of everything reserved and released, rounded up.
+    pub spent: f64,
+    /// What is left, rounded down.
+    pub remaining: f64,
+    /// `ok`, `warning_80`, `warning_95` or `exhausted`.
+    pub state: BudgetState,
+    /// Charges whose release was made.
+    pub committed: u64,
+    /// Charges that are open: attempts under way, and those of which nothing is known.
+    pub open: u64,
+    /// The participant that has spent most. For a participant: itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worst_participant: Option<WorstParticipant>,
+}
+
+/// How far a budget is spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BudgetState {
+    /// Less than 80 %.
+    Ok,
+    /// 80 % or more.
+    #[serde(rename = "warning_80")]
+    Warning80,
+    /// 95 % or more.
+    #[serde(rename = "warning_95")]
+    Warning95,
+    /// The last round that was asked for did not fit.
+    Exhausted,
+}
+
+/// `GET /v1/budget/history`: entries of the ledger.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BudgetEntry {
+    /// Its number, from 0 without gaps.
+    pub number: u64,
+    /// When it was written.
+    pub at: Millis,
+    /// `opened`, `reserved`, `committed`, `aborted`, `warning`, `exhausted` or `reset`.
+    pub what: String,
+    /// Which budget, where the entry names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<String>,
+    /// Which charge: task, round, attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charge: Option<String>,
+    /// Epsilon of everything in the budget, after it or as asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epsilon: Option<f64>,
+    /// More of it, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
 }
 
 /// `POST /v1/tasks/{task}/checkin?wait=SECONDS`: a participant is there and asks for work (long poll).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckIn {
     /// The newest attempt that this participant has done with, or given up: only later ones are asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<AttemptId>,
+    /// What this participant's own ledger says it has spent of its records' privacy, by its word: it follows from public
+    /// numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epsilon_spent: Option<f64>,
 }
 
 /// One attempt of a round.
@@ -236,7 +380,7 @@ pub struct AttemptId {
 }
 
 /// The answer to a check-in: what to take part in. 204 instead: nothing yet, check in again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Assignment {
     /// The round to take part in.
     pub round: RoundId,
@@ -250,6 +394,11 @@ pub struct Assignment {
     pub policy_digest: Digest,
     /// Milliseconds left to train and to answer the first step.
     pub time_left: u64,
+    /// Participants that are invited.
+    pub cohort: u32,
+    /// Noise of this round, where there is any: at least what the policy says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise_multiplier: Option<f64>,
 }
 
 /// How far an upload got: `GET /v1/rounds/{round}/attempts/{attempt}/input`.

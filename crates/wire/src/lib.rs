@@ -8,11 +8,13 @@ pub mod api;
 mod digest;
 mod ids;
 pub mod policy;
+pub mod privacy;
 mod problem;
 
 pub use digest::{Digest, InvalidDigest};
 pub use ids::{InvalidId, RoundId, TaskId};
 pub use policy::{CheckedPolicy, Policy, PolicyError};
+pub use privacy::{RoundPrivacy, RoundTerms};
 pub use problem::{Code, Problem};
 
 /// Version of the HTTP interface and of the signed contexts, bumped on any change that an older peer would misread.

@@ -4,11 +4,16 @@
 //! this version does not have yet. [`Policy::check`] is the only way to a [`CheckedPolicy`], and rounds ask for that.
 
 mod later;
+mod privacy;
+
+pub use privacy::{Amplification, NOISE_MULTIPLIER, Placement, Privacy, PrivacyUnit, Schedule};
 
 use crate::Digest;
 use crate::api::Assignment;
+use crate::privacy::RoundTerms;
 use serde::{Deserialize, Serialize};
 use sordino_codec::{Encoding, EncodingError, EncodingSpec, MetricSpec};
+use sordino_dp::{DpError, noise::NoiseError};
 use sordino_identity::FederationId;
 use sordino_secagg::{Context, Faults, NEIGHBOURS_MAX, NoTopology, Prg, Topology};
 
@@ -106,16 +111,6 @@ pub struct Cohort {
     pub max_corrupt_fraction: f64,
 }
 
-/// `[privacy]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Privacy {
-    /// Differential privacy.
-    pub enabled: bool,
-    /// L2 norm an update is clipped to.
-    pub clip_norm: f64,
-}
-
 /// `[robustness]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -192,6 +187,9 @@ pub struct Metric {
     /// Smallest difference that is kept.
     #[serde(default = "one")]
     pub resolution: f64,
+    /// What one record adds to it, at most: what its noise has to hide under the unit `record`.
+    #[serde(default = "one")]
+    pub record_max: f64,
 }
 
 fn one() -> f64 {
@@ -231,12 +229,6 @@ pub struct Training {
 impl Default for Cohort {
     fn default() -> Self {
         Self { min: 8, target: 10, max_dropout_fraction: 0.2, max_corrupt_fraction: 0.2 }
-    }
-}
-
-impl Default for Privacy {
-    fn default() -> Self {
-        Self { enabled: true, clip_norm: 1.0 }
     }
 }
 
@@ -306,6 +298,91 @@ pub enum PolicyError {
     /// The values do not fit a ring.
     #[error(transparent)]
     Encoding(#[from] EncodingError),
+    /// What one record adds to a metric is no bound.
+    #[error("encoding.metrics: record_max of {name:?} is {record_max}, it must be above 0 and at most its max, {max}")]
+    MetricBound {
+        /// The metric.
+        name: String,
+        /// What was asked for.
+        record_max: f64,
+        /// One participant's largest value.
+        max: f64,
+    },
+    /// A delta at which losing one of them whole would be allowed.
+    #[error(
+        "privacy.delta is {delta:e}, above 1 in {population} {unit}: that would allow one of them to be shown whole; lower \
+         it below {:e}",
+        1.0 / *population as f64
+    )]
+    DeltaAbovePopulation {
+        /// What was asked for.
+        delta: f64,
+        /// How many there are.
+        population: u64,
+        /// Of what.
+        unit: &'static str,
+    },
+    /// Amplification by sampling needs that nobody sees who was drawn.
+    #[error(
+        "privacy.amplification = \"poisson\" is refused: who is in a round stands in its Release, and neighbours see each \
+         other, so nothing is gained by having been drawn; use \"none\""
+    )]
+    NoAmplification,
+    /// No accepted amount of noise keeps the plan.
+    #[error(
+        "privacy.target_epsilon = {target} cannot be kept over {rounds} rounds with any noise: raise it, run fewer rounds, \
+         or raise privacy.metric_noise_multiplier"
+    )]
+    Unreachable {
+        /// What was asked for.
+        target: f64,
+        /// Over so many rounds.
+        rounds: u64,
+        /// What the search said.
+        source: DpError,
+    },
+    /// Noise and target contradict each other.
+    #[error(
+        "privacy.noise_multiplier = {multiplier} over {rounds} rounds costs epsilon {planned:.4}, above \
+         privacy.target_epsilon = {target}: leave one of the two out"
+    )]
+    AboveTarget {
+        /// The multiplier.
+        multiplier: f64,
+        /// Rounds of the task.
+        rounds: u64,
+        /// What they cost.
+        planned: f64,
+        /// What was asked for.
+        target: f64,
+    },
+    /// The budget covers no round.
+    #[error(
+        "one round costs epsilon {one:.4} at delta {delta:e}, above privacy.total_epsilon = {total}: raise \
+         privacy.noise_multiplier, or leave it out and set privacy.target_epsilon"
+    )]
+    NotOneRound {
+        /// What one round costs.
+        one: f64,
+        /// The budget.
+        total: f64,
+        /// At this delta.
+        delta: f64,
+    },
+    /// The coordinator states terms of a round that the policy does not allow.
+    #[error("a round with {cohort} participants and noise multiplier {noise_multiplier:?} is not one of this policy")]
+    Terms {
+        /// Participants.
+        cohort: u32,
+        /// The multiplier.
+        noise_multiplier: Option<f64>,
+    },
+    /// Noise that cannot be drawn.
+    #[error("the noise of this policy cannot be drawn: {0}; change encoding.precision_bits or the noise multiplier")]
+    Noise(#[from] NoiseError),
+    /// Releases that cannot be accounted for.
+    #[error("the releases of this policy cannot be accounted for: {0}")]
+    Accounting(#[from] DpError),
 }
 
 /// A policy that can work, with what follows from it. Only [`Policy::check`] makes one.
@@ -328,26 +405,6 @@ impl CheckedPolicy {
         self.digest
     }
 
-    /// The vector's fields, grid and ring for a model of `model_len` values.
-    ///
-    /// # Errors
-    /// [`EncodingError`]: the values of this model and policy fit no ring; the reason names the number to change.
-    pub fn encoding(&self, model_len: usize) -> Result<Encoding, EncodingError> {
-        let Policy { cohort, privacy, encoding, .. } = &self.policy;
-        Encoding::new(EncodingSpec {
-            model_len,
-            cohort_max: cohort.target,
-            clip_norm: privacy.clip_norm,
-            max_weight: encoding.max_weight,
-            precision_bits: encoding.precision_bits,
-            metrics: encoding
-                .metrics
-                .iter()
-                .map(|metric| MetricSpec { name: metric.name.clone(), max: metric.max, resolution: metric.resolution })
-                .collect(),
-        })
-    }
-
     /// Answers that let a step close before its deadline: the cohort less the dropouts that the policy allows for.
     #[must_use]
     pub fn quorum(&self, cohort: u32) -> u32 {
@@ -356,17 +413,14 @@ impl CheckedPolicy {
 
     /// What the graph and the threshold of an attempt have to stand.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a u32, rounded up")]
     pub fn faults(&self) -> Faults {
-        let Cohort { min, max_dropout_fraction, max_corrupt_fraction, .. } = self.policy.cohort;
-        // The coordinator chooses whom it invites, so the bound is not a share of the cohort at hand but of the smallest.
-        let corrupt = (f64::from(min) * max_corrupt_fraction - ROUNDING_SLACK).ceil() as u32;
-        Faults { corrupt, max_dropout_fraction }
+        self.policy.faults()
     }
 
     /// What one attempt binds: the same at the coordinator and at every participant that was given the same model.
     #[must_use]
     pub fn context(&self, federation: &FederationId, assignment: &Assignment, encoding: &Encoding) -> Context {
+        let terms = self.terms(assignment.cohort);
         Context {
             federation: federation.to_string(),
             task: assignment.round.task.to_string(),
@@ -382,7 +436,7 @@ impl CheckedPolicy {
                 MaskPrg::Aes128Ctr => Prg::Aes128Ctr,
             },
             pq: self.policy.masking.pq,
-            min_survivors: self.policy.cohort.min,
+            min_survivors: self.policy.min_survivors(&terms),
             faults: self.faults(),
         }
     }
@@ -402,42 +456,85 @@ impl Policy {
         toml::from_str(text).map_err(unreadable)
     }
 
-    /// Checks the policy as a whole.
+    /// Checks the policy as a whole, and fills in what follows from it: the noise multiplier. Checking the result again
+    /// changes nothing.
     ///
     /// # Errors
     /// The first rule that is broken, in one sentence.
-    pub fn check(self) -> Result<CheckedPolicy, PolicyError> {
+    pub fn check(mut self) -> Result<CheckedPolicy, PolicyError> {
         self.refuse_what_is_not_here()?;
         self.check_ranges()?;
+        self.check_privacy_ranges()?;
+        self.check_topology()?;
+        // The length of the model is not known here; one value shows whether cohort, weights and grid fit at all.
+        self.exact_encoding(1)?;
+        self.resolve_privacy()?;
         let json = serde_json::to_vec(&self).map_err(|error| PolicyError::Unreadable(error.to_string()))?;
         let checked = CheckedPolicy { digest: Digest::of(&json), policy: self };
+        checked.encoding(1, &checked.terms(checked.policy.cohort.target))?;
+        Ok(checked)
+    }
+
+    /// Whether every cohort that can come about has a graph and a threshold.
+    fn check_topology(&self) -> Result<(), PolicyError> {
         // Those who advertise keys may be any number between the minimum and the target; rounding a fraction of a small
         // number makes the ones in between the hard ones.
-        let Cohort { min, target, .. } = checked.policy.cohort;
+        let Cohort { min, target, .. } = self.cohort;
         for n in (min..=target.min(SMALL_COHORT)).chain([min, target]) {
-            let Topology { k, .. } = Topology::derive(n, &checked.faults())?;
+            let Topology { k, .. } = Topology::derive(n, &self.faults())?;
             if k as usize > NEIGHBOURS_MAX {
                 let range =
                     "a size whose participants have at most 4,096 neighbours; lower the fractions or the target";
                 return Err(PolicyError::OutOfRange { key: "cohort.target", value: n.to_string(), range });
             }
         }
-        // The length of the model is not known here; one value shows whether cohort, weights and grid fit at all.
-        checked.encoding(1)?;
-        Ok(checked)
+        Ok(())
+    }
+
+    /// What the graph and the threshold of an attempt have to stand.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a u32, rounded up")]
+    pub(crate) fn faults(&self) -> Faults {
+        let Cohort { min, max_dropout_fraction, max_corrupt_fraction, .. } = self.cohort;
+        // The coordinator chooses whom it invites, so the bound is not a share of the cohort at hand but of the smallest.
+        let corrupt = (f64::from(min) * max_corrupt_fraction - ROUNDING_SLACK).ceil() as u32;
+        Faults { corrupt, max_dropout_fraction }
+    }
+
+    /// Fewest inputs of a sum that opens. Where participants add the noise, the dropouts that the policy allows for are all
+    /// that may be missing: the shares of the others have to be enough.
+    pub(crate) fn min_survivors(&self, terms: &RoundTerms) -> u32 {
+        let Cohort { min, .. } = self.cohort;
+        if !self.shares_noise() {
+            return min;
+        }
+        min.max(terms.cohort.saturating_sub(self.faults().dropouts(terms.cohort)))
+    }
+
+    /// The vector's fields, grid and ring without room for noise. Under privacy all weights are 1: how many records a site
+    /// has is nobody's business.
+    pub(crate) fn exact_encoding(&self, model_len: usize) -> Result<Encoding, EncodingError> {
+        let Self { cohort, privacy, encoding, .. } = self;
+        Encoding::new(EncodingSpec {
+            model_len,
+            cohort_max: cohort.target,
+            clip_norm: privacy.clip_norm,
+            max_weight: if privacy.enabled { 1 } else { encoding.max_weight },
+            precision_bits: encoding.precision_bits,
+            metrics: encoding
+                .metrics
+                .iter()
+                .map(|metric| MetricSpec { name: metric.name.clone(), max: metric.max, resolution: metric.resolution })
+                .collect(),
+        })
     }
 
     fn refuse_what_is_not_here(&self) -> Result<(), PolicyError> {
-        let Self { task, privacy, robustness, .. } = self;
+        let Self { task, robustness, .. } = self;
         if task.kind != Kind::Model {
             return Err(later::not_yet("task.kind", &task.kind, "use \"model\""));
         }
         if task.visibility != Visibility::Masked {
             return Err(later::not_yet("task.visibility", &task.visibility, "use \"masked\""));
-        }
-        if privacy.enabled {
-            let instead = "set it to false to run without differential privacy, which protects the sum from nobody";
-            return Err(later::not_yet("privacy.enabled", &true, instead));
         }
         if robustness.proof != Proof::None {
             let instead = "use \"none\": the norm of an input is then not enforced";
@@ -554,7 +651,6 @@ mod tests {
     #[test]
     fn what_is_not_here_is_refused_by_name() {
         for (text, key) in [
-            ("[task]\nname = \"a\"\nrounds = 1\n", "privacy.enabled"),
             ("[task]\nname = \"a\"\nrounds = 1\nvisibility = \"open\"\n", "task.visibility"),
             ("[task]\nname = \"a\"\nrounds = 1\nvisibility = \"sealed\"\n", "task.visibility"),
             ("[task]\nname = \"a\"\nrounds = 1\nkind = \"signal\"\n", "task.kind"),

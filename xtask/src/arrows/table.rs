@@ -62,7 +62,7 @@ pub(crate) const PURE: &[Allowed] = &[
     allowed("hkdf", &[]),
     allowed("rand_core", &[]),
     allowed("serde", &["derive"]),
-    allowed("serde_json", &[]),
+    allowed("serde_json", &["float_roundtrip"]),
     allowed("sha2", &[]),
     allowed("subtle", &[]),
     allowed("thiserror", &[]),
@@ -106,10 +106,18 @@ const FORGE: &[Allowed] = &[lean("ed25519-dalek", DALEK_SIGNATURES)];
 
 const DALEK_SIGNATURES: &[&str] = &["alloc", "fast", "zeroize", "pkcs8", "batch"];
 
-const CORES: &[&str] = &["sordino-kernel", "sordino-codec", "sordino-secagg", "sordino-identity", "sordino-wire"];
+const CORES: &[&str] =
+    &["sordino-kernel", "sordino-codec", "sordino-dp", "sordino-secagg", "sordino-identity", "sordino-wire"];
 
-const SIM_CORES: &[&str] =
-    &["sordino-kernel", "sordino-codec", "sordino-secagg", "sordino-identity", "sordino-wire", "sordino-forge"];
+const SIM_CORES: &[&str] = &[
+    "sordino-kernel",
+    "sordino-codec",
+    "sordino-dp",
+    "sordino-secagg",
+    "sordino-identity",
+    "sordino-wire",
+    "sordino-forge",
+];
 
 /// All crates of the workspace.
 const PLACES: &[Place] = &[
@@ -118,14 +126,14 @@ const PLACES: &[Place] = &[
     core("sordino-dp", &[], DP),
     core("sordino-secagg", &["sordino-kernel", "sordino-codec"], SECAGG),
     core("sordino-identity", &[], IDENTITY),
-    core("sordino-wire", &["sordino-codec", "sordino-secagg", "sordino-identity"], WIRE),
+    core("sordino-wire", &["sordino-codec", "sordino-dp", "sordino-secagg", "sordino-identity"], WIRE),
     core("sordino-sim", SIM_CORES, SIM),
     // Serves tests and the simulator, and is pure for its sake.
     core("sordino-forge", &[], FORGE),
     shell("sordino-store", CORES),
     shell(
         "sordino-coordinator",
-        &["sordino-codec", "sordino-secagg", "sordino-identity", "sordino-wire", "sordino-store"],
+        &["sordino-codec", "sordino-dp", "sordino-secagg", "sordino-identity", "sordino-wire", "sordino-store"],
     ),
     shell("sordino-participant", CORES),
     shell(
@@ -133,6 +141,7 @@ const PLACES: &[Place] = &[
         &[
             "sordino-kernel",
             "sordino-codec",
+            "sordino-dp",
             "sordino-secagg",
             "sordino-identity",
             "sordino-wire",

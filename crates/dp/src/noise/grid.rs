@@ -115,6 +115,20 @@ impl Grid {
 }
 
 impl RoundedBound {
+    /// The bound of integer vectors of `dim` elements whose squared L2 norm is at most `squared`: somebody else's rounding
+    /// keeps it, and decides so on integers.
+    ///
+    /// # Errors
+    /// [`NoiseError::Count`] for no elements; [`NoiseError::Parameter`] unless the norm is from 1 to 2^51.
+    pub fn new(squared: u128, dim: u64) -> Result<Self, NoiseError> {
+        at_least_one("the number of elements", dim)?;
+        let norm = (squared as f64).sqrt();
+        if !(1.0..=NORM_MAX).contains(&norm) {
+            return Err(NoiseError::Parameter { name: "the norm on the grid", got: norm, want: "1 to 2^51" });
+        }
+        Ok(Self { dim, squared })
+    }
+
     /// L2 norm, rounded up; grid units.
     #[must_use]
     pub fn l2(&self) -> f64 {

@@ -421,7 +421,7 @@ fn ledger(case: &Case<'_>, mut accountant: Accountant) {
     case.close("eps_at_allowed", accountant.spent().epsilon, case.f("eps_at_allowed"), 1e-9);
     let empty = Accountant::with_orders(budget.delta(), accountant.orders().clone()).unwrap();
     if allowed < case.u("rounds") {
-        assert_eq!(calibrate::rounds(&empty, &round, budget).unwrap(), allowed, "{case}");
+        assert_eq!(calibrate::rounds(&empty, &round.into(), budget).unwrap(), allowed, "{case}");
     }
 }
 
