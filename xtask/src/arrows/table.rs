@@ -106,7 +106,8 @@ const FORGE: &[Allowed] = &[lean("ed25519-dalek", DALEK_SIGNATURES)];
 
 const DALEK_SIGNATURES: &[&str] = &["alloc", "fast", "zeroize", "pkcs8", "batch"];
 
-const CORES: &[&str] = &["sordino-kernel", "sordino-codec", "sordino-secagg", "sordino-identity", "sordino-wire"];
+const CORES: &[&str] =
+    &["sordino-kernel", "sordino-codec", "sordino-dp", "sordino-secagg", "sordino-identity", "sordino-wire"];
 
 const SIM_CORES: &[&str] =
     &["sordino-kernel", "sordino-codec", "sordino-secagg", "sordino-identity", "sordino-wire", "sordino-forge"];
@@ -118,14 +119,14 @@ const PLACES: &[Place] = &[
     core("sordino-dp", &[], DP),
     core("sordino-secagg", &["sordino-kernel", "sordino-codec"], SECAGG),
     core("sordino-identity", &[], IDENTITY),
-    core("sordino-wire", &["sordino-codec", "sordino-secagg", "sordino-identity"], WIRE),
+    core("sordino-wire", &["sordino-codec", "sordino-dp", "sordino-secagg", "sordino-identity"], WIRE),
     core("sordino-sim", SIM_CORES, SIM),
     // Serves tests and the simulator, and is pure for its sake.
     core("sordino-forge", &[], FORGE),
     shell("sordino-store", CORES),
     shell(
         "sordino-coordinator",
-        &["sordino-codec", "sordino-secagg", "sordino-identity", "sordino-wire", "sordino-store"],
+        &["sordino-codec", "sordino-dp", "sordino-secagg", "sordino-identity", "sordino-wire", "sordino-store"],
     ),
     shell("sordino-participant", CORES),
     shell(
@@ -133,6 +134,7 @@ const PLACES: &[Place] = &[
         &[
             "sordino-kernel",
             "sordino-codec",
+            "sordino-dp",
             "sordino-secagg",
             "sordino-identity",
             "sordino-wire",
