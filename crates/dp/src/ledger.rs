@@ -64,14 +64,14 @@ use std::time::Duration;
 
 pub use account::{Account, EVENT_MAX};
 pub use bytes::Malformed;
-pub use chain::{Counter, Hash, LedgerKey, frame, split};
+pub use chain::{COUNTER_LEN, Counter, Hash, LedgerKey, frame, split};
 pub use entry::{Entry, PARTICIPANTS_MAX, Record, Warning};
 pub use error::{Damage, Invalid, LedgerError, PrivacyBudgetExhausted, Refusal};
 pub use names::{Authorisation, Evidence, Finding, NAME_MAX, Name, ReservationId, Scope, Terms};
 pub use renyi::{RenyiAccount, RenyiCost};
-pub use spending::Spending;
+pub use spending::{Spending, Status};
 
-use spending::{Budget, Costs, Reservation, Status};
+use spending::{Budget, Costs, Reservation};
 
 /// The ledger of all scopes that one program charges.
 pub struct Ledger<A: Account> {
@@ -355,6 +355,12 @@ impl<A: Account> Ledger<A> {
     /// All scopes with a budget, in order.
     pub fn scopes(&self) -> impl Iterator<Item = &Scope> {
         self.scopes.keys()
+    }
+
+    /// What became of a reservation, everything staged included; none where nothing was reserved under this id.
+    #[must_use]
+    pub fn status(&self, id: &ReservationId) -> Option<Status> {
+        self.reservations.get(id).map(|reservation| reservation.status)
     }
 
     /// Reservations that are neither committed nor aborted, in order. After a crash these are the ones to look into; they

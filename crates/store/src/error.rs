@@ -168,7 +168,7 @@ impl From<SpoolError> for StoreError {
 }
 
 /// Whether somebody has to make room: the disk, a quota, or the limit on the size of a file.
-fn is_full(error: &io::Error) -> bool {
+pub(crate) fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }

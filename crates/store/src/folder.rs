@@ -10,7 +10,12 @@ use std::{
 
 /// Makes a folder that only its owner may enter, parents included. One that exists stays as it is.
 pub(crate) fn create(path: &Path) -> Result<(), StoreError> {
-    DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(path).map_err(|source| StoreError::io(path, source))
+    create_private(path).map_err(|source| StoreError::io(path, source))
+}
+
+/// The same, for those with errors of their own.
+pub(crate) fn create_private(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(path)
 }
 
 /// How files here are opened for writing: created for their owner alone.

@@ -17,10 +17,15 @@
 //! Time is an argument everywhere (`now`, in milliseconds since the Unix epoch); this crate never reads a clock.
 
 mod blobs;
+#[cfg(all(unix, feature = "test-util"))]
+pub mod crash;
+#[cfg(not(all(unix, feature = "test-util")))]
+mod crash;
 mod error;
 mod folder;
 mod idempotency;
 mod journal;
+pub mod ledger;
 mod principals;
 mod registrar;
 mod rounds;
@@ -34,6 +39,7 @@ pub use blobs::{Blobs, TempFile};
 pub use error::{SpoolError, StoreError};
 pub use idempotency::{IDEMPOTENCY_KEY_LIFE_MS, Idempotency};
 pub use journal::{AttemptRow, EventRow, NewEvent, attempt_state};
+pub use ledger::{LedgerEvent, LedgerStoreError, PrivacyLedger, SiteLedger};
 pub use principals::{Enrolled, JoinTokenRow, NewJoinToken, NewPrincipal, PrincipalRow, TOUCH_RESOLUTION_MS};
 pub use registrar::Signing;
 pub use rounds::{AttemptStart, RoundOutcome, RoundRow, round_state};

@@ -6,13 +6,15 @@ use hkdf::hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use super::bytes::{Malformed, Reader, Writer};
 use super::entry::{Entry, Record};
 use super::error::{Damage, Invalid};
 
 /// SHA-256 of an entry with its code.
 pub type Hash = [u8; 32];
 
-/// The key that authenticates entries. Wiped when dropped.
+/// The key that authenticates entries and counters. Wiped when dropped; a ledger that is opened again takes a clone.
+#[derive(Clone)]
 pub struct LedgerKey(Box<Zeroizing<[u8; KEY_LEN]>>);
 
 impl LedgerKey {
@@ -57,6 +59,41 @@ impl Counter {
     #[must_use]
     pub fn start() -> Self {
         Self { entries: 0, head: Sha256::digest(LABEL).into() }
+    }
+
+    /// For the place where it is kept: with the key's code, so that nobody else makes one. Whoever has an older copy can
+    /// still put it back.
+    #[must_use]
+    pub fn to_bytes(&self, key: &LedgerKey) -> [u8; COUNTER_LEN] {
+        let mut bytes = [0; COUNTER_LEN];
+        let mut out = Writer::default();
+        out.raw(MAGIC).u16(VERSION).u64(self.entries).raw(&self.head);
+        let (body, code) = bytes.split_at_mut(COUNTER_LEN - CODE_LEN);
+        body.copy_from_slice(&out.finish());
+        code.copy_from_slice(&key.code_of(body).finalize().into_bytes());
+        bytes
+    }
+
+    /// Reads what [`Counter::to_bytes`] wrote.
+    ///
+    /// # Errors
+    /// [`Damage::Code`] for anything that this key did not write, [`Damage::Malformed`] for another version.
+    pub fn from_bytes(bytes: &[u8], key: &LedgerKey) -> Result<Self, Damage> {
+        let body = bytes.len().checked_sub(CODE_LEN).ok_or(Damage::Code)?;
+        let (body, code) = bytes.split_at(body);
+        key.code_of(body).verify_slice(code).map_err(|_| Damage::Code)?;
+        let mut reader = Reader::new(body);
+        // No entry can stand here, nor a counter among the entries: each begins with its own magic.
+        if &reader.array::<4>("magic")? != MAGIC {
+            return Err(Malformed::Value { field: "magic" }.into());
+        }
+        match reader.u16("version")? {
+            VERSION => {}
+            got => return Err(Malformed::Version { got, expected: VERSION }.into()),
+        }
+        let counter = Self { entries: reader.u64("entries")?, head: reader.array("head")? };
+        reader.finish()?;
+        Ok(counter)
     }
 }
 
@@ -111,4 +148,8 @@ pub fn split(mut file: &[u8]) -> Vec<&[u8]> {
 /// Bytes of an authentication code.
 pub(super) const CODE_LEN: usize = 32;
 const KEY_LEN: usize = 32;
+/// Bytes of a counter where it is kept.
+pub const COUNTER_LEN: usize = 4 + 2 + 8 + 32 + CODE_LEN;
+const MAGIC: &[u8; 4] = b"sdpc";
+const VERSION: u16 = 1;
 const LABEL: &[u8] = b"sordino privacy ledger v1";

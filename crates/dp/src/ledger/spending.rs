@@ -43,10 +43,14 @@ pub(super) struct Reservation {
     pub(super) forgotten: bool,
 }
 
+/// What became of a reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Status {
+pub enum Status {
+    /// Neither committed nor aborted: it counts as spent.
     Open,
+    /// Its release was made, with this digest.
     Committed([u8; 32]),
+    /// It was given back: nothing of it may be released.
     Aborted,
 }
 

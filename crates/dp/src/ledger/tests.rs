@@ -326,6 +326,22 @@ fn warnings_come_once_and_before_exhaustion_or_not_at_all() {
 }
 
 #[test]
+fn what_became_of_a_reservation_is_known() {
+    let mut world = seven_rounds();
+    assert_eq!(world.ledger.status(&id(1, 1)), None);
+    for round in 1..=3 {
+        world.reserve_one(ask(round, 1000)).unwrap();
+    }
+    world.commit(&id(2, 1)).unwrap();
+    world.abort(&id(3, 1)).unwrap();
+    let status = |ledger: &Ledger<Zcdp>| [1, 2, 3].map(|round| ledger.status(&id(round, 1)).unwrap());
+    let expected = [Status::Open, Status::Committed(DIGEST), Status::Aborted];
+    assert_eq!(status(&world.ledger), expected);
+    world.reopen();
+    assert_eq!(status(&world.ledger), expected);
+}
+
+#[test]
 fn a_batch_is_decided_in_order_and_written_at_once() {
     let mut world = seven_rounds();
     let unknown = Ask { scope: scope("v9"), ..ask(50, 1) };

@@ -190,3 +190,24 @@ proptest! {
         }
     }
 }
+
+/// Each bit of a counter, each length, and the key.
+#[test]
+fn a_counter_reads_back_and_nothing_else_does() {
+    let counter = every_kind().counter;
+    let bytes = counter.to_bytes(&key(7));
+    assert_eq!(Counter::from_bytes(&bytes, &key(7)), Ok(counter));
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes;
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(Counter::from_bytes(&flipped, &key(7)), Err(Damage::Code), "bit {bit}");
+    }
+    for len in 0..bytes.len() {
+        assert_eq!(Counter::from_bytes(&bytes[..len], &key(7)), Err(Damage::Code), "{len} bytes");
+    }
+    assert_eq!(Counter::from_bytes(&[&bytes[..], &[0]].concat(), &key(7)), Err(Damage::Code));
+    assert_eq!(Counter::from_bytes(&bytes, &key(8)), Err(Damage::Code));
+    // An entry is no counter, although its code is of the same key.
+    let entry = &every_kind().entries[0];
+    assert!(matches!(Counter::from_bytes(entry, &key(7)), Err(Damage::Malformed(_))));
+}
