@@ -2,6 +2,7 @@
 
 use crate::{
     access::Routes,
+    budget,
     clock::Clock,
     config::ServerConfig,
     enrolment, health,
@@ -19,7 +20,7 @@ use sordino_codec::FileLimits;
 use sordino_identity::{
     Authority, AuthorityError, FederationId, IdentityKey, KeyError, Tier, TrustAnchors, TrustError,
 };
-use sordino_store::{Store, StoreError};
+use sordino_store::{LedgerStoreError, PrivacyLedger, Store, StoreError};
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
@@ -33,6 +34,8 @@ pub struct App {
     pub config: ServerConfig,
     /// What must survive a crash.
     pub store: Store,
+    /// What was charged for privacy.
+    pub ledger: PrivacyLedger,
     /// Whom certificates must lead to.
     pub anchors: TrustAnchors,
     /// What joining participants' certificates are signed with: the online intermediate.
@@ -113,6 +116,18 @@ pub enum StartError {
         /// The file.
         path: PathBuf,
     },
+    /// The key of the privacy ledger.
+    #[error("{path} does not hold 64 hexadecimal digits that are not all zero")]
+    LedgerKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The privacy ledger: no task may go on.
+    #[error("the privacy ledger cannot be used")]
+    Ledger(#[from] LedgerStoreError),
+    /// Charges of attempts that are over cannot be settled.
+    #[error("the privacy charges of earlier attempts cannot be settled")]
+    Settle(#[from] budget::BudgetError),
     /// The configured life of tokens is not one a token can have.
     #[error("limits.token_lifetime is refused: {0}")]
     TokenLifetime(#[from] sordino_identity::InvalidTtl),
@@ -139,9 +154,13 @@ impl App {
         let store = Store::open(&config.server.data)
             .await
             .map_err(|source| StartError::Store { path: config.server.data.clone(), source })?;
+        let ledger_key = budget::key(&read_secret(&keys.ledger_key)?)
+            .ok_or_else(|| StartError::LedgerKey { path: keys.ledger_key.clone() })?;
+        let entries = config.server.data.join(LEDGER_FILE);
+        let ledger = PrivacyLedger::open(&entries, &config.server.ledger_counter, ledger_key).await?;
         let data = config.server.data.clone();
         rounds::sweep(&store).await.map_err(|source| StartError::Store { path: data, source })?;
-        Ok(Arc::new(Self {
+        let app = Arc::new(Self {
             config,
             anchors,
             issuer,
@@ -157,7 +176,10 @@ impl App {
             model_checks: Semaphore::new(1),
             port: OnceLock::new(),
             store,
-        }))
+            ledger,
+        });
+        budget::reconcile(&app).await?;
+        Ok(app)
     }
 
     /// The federation's name.
@@ -215,6 +237,7 @@ impl App {
             .merge(models::routes())
             .merge(tasks::routes())
             .merge(rounds::routes())
+            .merge(budget::routes())
             .merge(health::routes())
     }
 
@@ -229,6 +252,9 @@ impl App {
         let _ = self.port.set(port);
     }
 }
+
+/// Entries of the privacy ledger, in the data folder.
+const LEDGER_FILE: &str = "privacy.ledger";
 
 fn read_issuer(config: &ServerConfig) -> Result<Authority, StartError> {
     let path = config.keys.intermediate_certificate.clone();

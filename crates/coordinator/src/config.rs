@@ -53,8 +53,11 @@ pub struct ServerSection {
     pub names: Vec<String>,
     /// Where participants reach us, if that is not the first name and the port of `listen`.
     pub url: Option<String>,
-    /// Database, models and uploads.
+    /// Database, models, uploads, and the privacy ledger.
     pub data: PathBuf,
+    /// The counter that shows that an older copy of the privacy ledger was restored: apart from `data`, best on another
+    /// disk and in another backup.
+    pub ledger_counter: PathBuf,
 }
 
 /// `[keys]`: files, PEM. All are made by `init`.
@@ -77,6 +80,8 @@ pub struct Keys {
     pub invitation_key: PathBuf,
     /// Ed25519 key that says who belongs to the federation.
     pub registrar_key: PathBuf,
+    /// Secret that authenticates the privacy ledger.
+    pub ledger_key: PathBuf,
 }
 
 impl Default for ServerSection {
@@ -86,6 +91,7 @@ impl Default for ServerSection {
             names: vec!["localhost".into()],
             url: None,
             data: "data".into(),
+            ledger_counter: "counter/privacy.counter".into(),
         }
     }
 }
@@ -101,12 +107,13 @@ impl Default for Keys {
             token_key: "keys/token.key".into(),
             invitation_key: "keys/invitation.key".into(),
             registrar_key: "registrar/registrar.key".into(),
+            ledger_key: "keys/ledger.key".into(),
         }
     }
 }
 
 impl Keys {
-    fn each_mut(&mut self) -> [&mut PathBuf; 8] {
+    fn each_mut(&mut self) -> [&mut PathBuf; 9] {
         let Self {
             root_certificate,
             intermediate_certificate,
@@ -116,6 +123,7 @@ impl Keys {
             token_key,
             invitation_key,
             registrar_key,
+            ledger_key,
         } = self;
         [
             root_certificate,
@@ -126,6 +134,7 @@ impl Keys {
             token_key,
             invitation_key,
             registrar_key,
+            ledger_key,
         ]
     }
 }
@@ -235,6 +244,7 @@ impl ServerConfig {
         let folder = path.parent().unwrap_or(Path::new(""));
         // An absolute path stays what it is when joined.
         config.server.data = folder.join(&config.server.data);
+        config.server.ledger_counter = folder.join(&config.server.ledger_counter);
         for file in config.keys.each_mut() {
             *file = folder.join(&*file);
         }

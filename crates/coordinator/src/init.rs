@@ -3,10 +3,11 @@
 //! ```text
 //! sordino.toml                 the configuration
 //! root/root.key, root.pem      the root CA: to be moved offline
-//! keys/                        root certificate; intermediate CA, server, token and invitation keys
+//! keys/                        root certificate; intermediate CA, server, token, invitation and ledger keys
 //! registrar/registrar.key      says who belongs; may live apart from the coordinator
 //! admin/, auditor/             key, certificate chain and root certificate of the first two principals
-//! data/                        database, models, uploads
+//! data/                        database, models, uploads, the privacy ledger
+//! counter/                     what shows that an older copy of that ledger was restored; made at the first start
 //! ```
 
 use crate::{
@@ -149,7 +150,8 @@ pub async fn init(folder: &Path, options: &InitOptions, now: Duration) -> Result
     files.write(&keys.join("server.key"), &Zeroizing::new(server_key.serialize_pem()))?;
     files.write(&keys.join("server.pem"), &server.chain_pem())?;
     files.write(&keys.join("token.key"), &IdentityKey::generate(&mut UnwrapErr(SysRng)).to_pkcs8_pem())?;
-    files.write(&keys.join("invitation.key"), &invitation_key()?)?;
+    files.write(&keys.join("invitation.key"), &random_key()?)?;
+    files.write(&keys.join("ledger.key"), &random_key()?)?;
     let registrar = IdentityKey::generate(&mut UnwrapErr(SysRng));
     files.write(&places.registrar.join("registrar.key"), &registrar.to_pkcs8_pem())?;
 
@@ -205,7 +207,8 @@ fn p256() -> Result<KeyPair, InitError> {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(InitError::Key)
 }
 
-fn invitation_key() -> Result<Zeroizing<String>, InitError> {
+/// 64 hexadecimal digits.
+fn random_key() -> Result<Zeroizing<String>, InitError> {
     let mut bytes = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *bytes)?;
     Ok(Zeroizing::new(format!("{}\n", hex::encode(*bytes))))
@@ -225,6 +228,8 @@ listen = "{listen}"
 # Names and addresses of the server certificate; the first one stands in invitations.
 names = [{names}]
 data = "data"
+# Shows when an older copy of the privacy ledger in `data` was restored: move it to another disk, out of that backup.
+ledger_counter = "counter/privacy.counter"
 
 [keys]
 root_certificate = "keys/root.pem"
@@ -236,6 +241,8 @@ token_key = "keys/token.key"
 invitation_key = "keys/invitation.key"
 # The registrar says who belongs to the federation.
 registrar_key = "registrar/registrar.key"
+# Authenticates the privacy ledger.
+ledger_key = "keys/ledger.key"
 "#,
         federation = options.federation,
         listen = options.listen,

@@ -11,6 +11,7 @@
 //! | [`answer`], [`bulk`], [`idempotency`] | JSON and problems, chunks and files, repeated requests |
 //! | [`enrolment`], [`tokens`], [`participants`], [`models`], [`tasks`], [`health`] | the resources |
 //! | [`rounds`] | cohorts, attempts, Releases |
+//! | [`budget`] | privacy budgets: charged before a round, settled after it |
 //! | [`app`] | what the handlers share |
 //!
 //! # Threat model
@@ -26,6 +27,7 @@ mod crash;
 pub mod access;
 pub mod answer;
 pub mod app;
+pub mod budget;
 pub mod bulk;
 pub mod clock;
 pub mod config;

@@ -22,6 +22,7 @@ pub use routes::routes;
 
 use crate::app::App;
 use cohort::Waiting;
+use sordino_secagg::ParticipantId;
 use sordino_store::{Store, StoreError};
 use sordino_wire::TaskId;
 use std::{
@@ -62,6 +63,8 @@ pub(crate) struct TaskRounds {
     waiting: Mutex<Waiting>,
     /// What keeps the next round from beginning, where enough participants are there.
     hindrance: Mutex<Option<String>>,
+    /// What participants say that they have spent, by their own ledgers.
+    spent: Mutex<BTreeMap<ParticipantId, f64>>,
     /// Told when somebody checks in.
     arrived: Notify,
     current: watch::Sender<Current>,
@@ -135,6 +138,7 @@ impl TaskRounds {
             id,
             waiting: Mutex::default(),
             hindrance: Mutex::default(),
+            spent: Mutex::default(),
             arrived: Notify::new(),
             current: watch::Sender::default(),
         }
@@ -142,6 +146,22 @@ impl TaskRounds {
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what a participant says that it has spent.
+    fn note_spent(&self, id: &ParticipantId, epsilon: Option<f64>) {
+        let said = epsilon.filter(|epsilon| epsilon.is_finite() && *epsilon >= 0.0);
+        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        match said {
+            Some(epsilon) => spent.insert(id.clone(), epsilon),
+            None => spent.remove(id),
+        };
+    }
+
+    /// Of these participants the one that says to have spent most.
+    fn most_spent<'a>(&self, among: impl Iterator<Item = &'a ParticipantId>) -> Option<(&'a ParticipantId, f64)> {
+        let spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        among.filter_map(|id| Some((id, *spent.get(id)?))).max_by(|(_, a), (_, b)| a.total_cmp(b))
     }
 
     /// Notes what keeps the next round from beginning; says so in the log when that has changed.

@@ -4,6 +4,7 @@ use crate::{
     access::{Caller, Routes},
     answer::{ApiError, Json, Named, PageParams, Params, chain, json, json_bytes},
     app::App,
+    budget,
     idempotency::once,
     participants::since_epoch,
 };
@@ -55,20 +56,23 @@ async fn create(
     let text = request.policy.clone();
     let checked = tokio::task::spawn_blocking(move || Policy::from_toml(&text).and_then(Policy::check)).await;
     let policy = checked.map_err(ApiError::internal)?.map_err(|error| refused(&error))?;
+    let who = caller.principal.id.to_string();
     let work = {
         let app = app.clone();
         async move {
-            let task = start(&app, &policy, request.model).await?;
+            let task = start(&app, &policy, request.model, &caller).await?;
             Ok((StatusCode::CREATED, serde_json::to_vec(&task).map_err(ApiError::internal)?))
         }
     };
-    let (status, body) = once(&app, &headers, caller.principal.id.to_string(), &bytes, work).await?;
+    let (status, body) = once(&app, &headers, who, &bytes, work).await?;
     Ok(json_bytes(status, body))
 }
 
-async fn start(app: &Arc<App>, policy: &CheckedPolicy, model: Digest) -> Result<Task, ApiError> {
+async fn start(app: &Arc<App>, policy: &CheckedPolicy, model: Digest, caller: &Caller) -> Result<Task, ApiError> {
     let model_len = model_len(app, model).await?;
-    policy.encoding(model_len).map_err(|error| refused(&error))?;
+    let terms = policy.terms(policy.policy().cohort.target);
+    policy.encoding(model_len, &terms).map_err(|error| refused(&error))?;
+    budget::open(app, policy, caller).await?;
     let now = app.now_millis();
     let mut random = [0; 10];
     getrandom::fill(&mut random).map_err(ApiError::internal)?;

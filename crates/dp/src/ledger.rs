@@ -352,6 +352,17 @@ impl<A: Account> Ledger<A> {
         charged.map(|(id, reservation)| (id, &reservation.event[..]))
     }
 
+    /// Epsilon of a scope if this event were charged too, or why it would not be granted; nothing changes. What is granted
+    /// then is decided when it is asked for.
+    ///
+    /// # Errors
+    /// A [`Refusal`], as [`Ledger::reserve`] would give it.
+    pub fn preview(&mut self, scope: &Scope, event: &A::Event) -> Result<f64, Refusal> {
+        let budget = self.scopes.get(scope).ok_or_else(|| Refusal::UnknownScope(scope.clone()))?;
+        let cost = self.costs.of(&A::encode(event), || A::cost(event));
+        budget.allows(scope, &cost.map_err(|why| Refusal::Event(Box::new(why)))?, &[])
+    }
+
     /// All scopes with a budget, in order.
     pub fn scopes(&self) -> impl Iterator<Item = &Scope> {
         self.scopes.keys()

@@ -38,11 +38,15 @@ pub enum Permission {
     RevokeParticipant,
     /// Read the service's metrics.
     ReadMetrics,
+    /// See privacy budgets; a participant sees its own account.
+    ReadBudget,
+    /// Open a privacy budget for a population or data version that has none yet.
+    OpenBudget,
 }
 
 impl Permission {
     /// Every permission, in the order of declaration.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::ObtainToken,
         Self::ReadTasks,
         Self::CreateTask,
@@ -56,6 +60,8 @@ impl Permission {
         Self::IssueJoinToken,
         Self::RevokeParticipant,
         Self::ReadMetrics,
+        Self::ReadBudget,
+        Self::OpenBudget,
     ];
 
     /// The permission as it stands in JSON and in the printed table.
@@ -74,6 +80,8 @@ impl Permission {
             Self::IssueJoinToken => "issue_join_token",
             Self::RevokeParticipant => "revoke_participant",
             Self::ReadMetrics => "read_metrics",
+            Self::ReadBudget => "read_budget",
+            Self::OpenBudget => "open_budget",
         }
     }
 }
@@ -82,22 +90,28 @@ impl Role {
     /// Whether this role has `permission`. No wildcard: a new role or permission does not compile until its cells are
     /// filled in.
     ///
-    /// Who admits participants (`Admin`) is a separate power from who runs rounds (`Coordinator`), and nobody but a
-    /// participant puts an input into a sum.
+    /// Who admits participants and opens privacy budgets (`Admin`) is a separate power from who runs rounds
+    /// (`Coordinator`): a new name for a population must not be a way to a new budget. Nobody but a participant puts an
+    /// input into a sum.
     pub const fn may(self, permission: Permission) -> bool {
         use Permission as P;
         match self {
             Self::Client => match permission {
-                P::ObtainToken | P::ReadTasks | P::ReadRounds | P::TakePartInRound | P::ReadModel | P::ReadRelease => {
-                    true
-                }
+                P::ObtainToken
+                | P::ReadTasks
+                | P::ReadRounds
+                | P::TakePartInRound
+                | P::ReadModel
+                | P::ReadRelease
+                | P::ReadBudget => true,
                 P::CreateTask
                 | P::ControlTask
                 | P::WriteModel
                 | P::ReadParticipants
                 | P::IssueJoinToken
                 | P::RevokeParticipant
-                | P::ReadMetrics => false,
+                | P::ReadMetrics
+                | P::OpenBudget => false,
             },
             Self::Coordinator => match permission {
                 P::ObtainToken
@@ -109,8 +123,9 @@ impl Role {
                 | P::WriteModel
                 | P::ReadRelease
                 | P::ReadParticipants
-                | P::ReadMetrics => true,
-                P::TakePartInRound | P::IssueJoinToken | P::RevokeParticipant => false,
+                | P::ReadMetrics
+                | P::ReadBudget => true,
+                P::TakePartInRound | P::IssueJoinToken | P::RevokeParticipant | P::OpenBudget => false,
             },
             Self::Admin => match permission {
                 P::ObtainToken
@@ -124,7 +139,9 @@ impl Role {
                 | P::ReadParticipants
                 | P::IssueJoinToken
                 | P::RevokeParticipant
-                | P::ReadMetrics => true,
+                | P::ReadMetrics
+                | P::ReadBudget
+                | P::OpenBudget => true,
                 P::TakePartInRound => false,
             },
             Self::Auditor => match permission {
@@ -133,14 +150,16 @@ impl Role {
                 | P::ReadRounds
                 | P::ReadRelease
                 | P::ReadParticipants
-                | P::ReadMetrics => true,
+                | P::ReadMetrics
+                | P::ReadBudget => true,
                 P::CreateTask
                 | P::ControlTask
                 | P::TakePartInRound
                 | P::ReadModel
                 | P::WriteModel
                 | P::IssueJoinToken
-                | P::RevokeParticipant => false,
+                | P::RevokeParticipant
+                | P::OpenBudget => false,
             },
         }
     }
@@ -196,7 +215,7 @@ mod tests {
     use super::*;
 
     /// Columns in the order of [`Role::ALL`]: client, coordinator, admin, auditor.
-    const TABLE: [(&str, [char; 4]); 13] = [
+    const TABLE: [(&str, [char; 4]); 15] = [
         ("obtain_token", ['x', 'x', 'x', 'x']),
         ("read_tasks", ['x', 'x', 'x', 'x']),
         ("create_task", ['-', 'x', 'x', '-']),
@@ -210,6 +229,8 @@ mod tests {
         ("issue_join_token", ['-', '-', 'x', '-']),
         ("revoke_participant", ['-', '-', 'x', '-']),
         ("read_metrics", ['-', 'x', 'x', 'x']),
+        ("read_budget", ['x', 'x', 'x', 'x']),
+        ("open_budget", ['-', '-', 'x', '-']),
     ];
 
     #[test]
@@ -232,6 +253,7 @@ mod tests {
             Permission::WriteModel,
             Permission::IssueJoinToken,
             Permission::RevokeParticipant,
+            Permission::OpenBudget,
             Permission::TakePartInRound,
         ];
         for role in Role::ALL {

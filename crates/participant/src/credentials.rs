@@ -39,6 +39,37 @@ pub struct Settings {
     /// revealed costs one.
     #[serde(default = "max_sums_per_model")]
     pub max_sums_per_model: u32,
+    /// Take part under policies with differential privacy only.
+    #[serde(default)]
+    pub require_privacy: bool,
+    /// What all rounds together may cost one record of this site, whatever the coordinator asks for; and the largest
+    /// `total_epsilon` of a policy that protects whole participants.
+    #[serde(default = "max_epsilon")]
+    pub max_epsilon: f64,
+    /// At this delta; at most 1 over the number of records.
+    #[serde(default = "delta")]
+    pub delta: f64,
+    /// Which state of this site's data that budget is for. New records of new people are a new version, and a new budget;
+    /// new rows of the same people are not.
+    #[serde(default = "data_version")]
+    pub data_version: String,
+    /// Where the counter is kept that shows that an older copy of the site's ledger was restored: best on another disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger_counter: Option<PathBuf>,
+}
+
+/// As policies have it.
+pub(crate) fn max_epsilon() -> f64 {
+    10.0
+}
+
+/// As policies have it.
+pub(crate) fn delta() -> f64 {
+    1e-5
+}
+
+pub(crate) fn data_version() -> String {
+    "1".into()
 }
 
 /// What every policy asks for at least.
@@ -111,7 +142,7 @@ impl Settings {
         let text = read(&path)?;
         toml::from_str(&text).map_err(|_| CredentialsError::Content {
             path,
-            expected: "a participant.toml with the keys url, federation, id and registrar, and at most min_cohort and max_sums_per_model beside them",
+            expected: "a participant.toml with the keys url, federation, id and registrar, and at most min_cohort, max_sums_per_model, require_privacy, max_epsilon, delta, data_version and ledger_counter beside them",
         })
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::client::{ClientError, SLOW_TIMEOUT, answer, http_client, idempotency_key, json, limited};
 use crate::credentials::{
-    CHAIN_FILE, KEY_FILE, ROOT_FILE, SETTINGS_FILE, Settings, max_sums_per_model, min_cohort, parse_chain, tls_builder,
+    CHAIN_FILE, KEY_FILE, ROOT_FILE, SETTINGS_FILE, Settings, data_version, delta, max_epsilon, max_sums_per_model,
+    min_cohort, parse_chain, tls_builder,
 };
 use getrandom::{SysRng, rand_core::UnwrapErr};
 use reqwest::header::CONTENT_TYPE;
@@ -120,6 +121,11 @@ pub async fn join(
         registrar: hex::encode(invitation.registrar_key().as_bytes()),
         min_cohort: min_cohort(),
         max_sums_per_model: max_sums_per_model(),
+        require_privacy: false,
+        max_epsilon: max_epsilon(),
+        delta: delta(),
+        data_version: data_version(),
+        ledger_counter: None,
     };
     let settings = toml::to_string(&settings).map_err(|error| JoinError::File {
         path: settings_path.clone(),

@@ -8,6 +8,7 @@
 //! | [`run`] | the loop: check in, train, take part |
 //! | `session` | one attempt, step by step, each state stored before its message is sent |
 //! | `state` | that storage, sealed under the site's key |
+//! | `budget` | what the site's records have paid, and may pay |
 //! | `dump` | encoded inputs, written down for demonstrations and tests |
 //! | [`training`] | data sets, models, the built-in trainer and `--exec` |
 //!
@@ -21,6 +22,7 @@
 #[macro_use]
 mod crash;
 
+mod budget;
 pub mod client;
 pub mod credentials;
 mod dump;

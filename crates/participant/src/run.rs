@@ -1,18 +1,25 @@
 //! The loop of a site: check in, train, take part, again. It survives restarts of itself and of the coordinator.
 
+use crate::budget::{Charge, SiteBudget};
 use crate::client::{Client, ClientError};
 use crate::credentials::{Credentials, CredentialsError, Settings};
 use crate::session::{Ending, Session, SessionError, SiteSigner, SiteTrust, causes};
 use crate::state::{Saved, StateError, StateFolder};
-use crate::training::{Hyperparameters, RoundInfo, TrainError as TrainingError, Trained, Trainer};
+use crate::training::{
+    Hyperparameters, RecordPrivacy, RoundInfo, TrainError as TrainingError, Trained, Trainer, noise_metrics,
+};
 use ed25519_dalek::VerifyingKey;
 use getrandom::{SysRng, rand_core::UnwrapErr};
 use sordino_codec::{EncodeError, EncodedInput, EncodingError, FileLimits, ModelFileError, Tensors, TensorsError};
+use sordino_dp::ledger::{Invalid, Refusal as BudgetRefusal};
+use sordino_dp::noise::{NoiseError, NoiseRng, Unseeded};
 use sordino_identity::{PrincipalKey, TrustAnchors, VerifiedChains, encode_chain};
 use sordino_secagg::participant::{AwaitingRoster, Identity, Refusal, Stored};
 use sordino_secagg::{Context, NEIGHBOURS_MAX, ParticipantId, Step};
+use sordino_store::LedgerStoreError;
 use sordino_wire::api::{Assignment, AttemptId, CheckIn, Page, Task, TaskState};
-use sordino_wire::{CheckedPolicy, Code, Digest, PolicyError, TaskId};
+use sordino_wire::policy::PrivacyUnit;
+use sordino_wire::{CheckedPolicy, Code, Digest, PolicyError, RoundPrivacy, TaskId};
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -93,6 +100,55 @@ pub enum TrainError {
         /// The site's `min_cohort`.
         floor: u32,
     },
+    /// Less private than this site's settings allow.
+    #[error(
+        "the task's policy has privacy switched off, and this site asks for it (require_privacy in participant.toml)"
+    )]
+    NoPrivacy,
+    /// A budget above this site's.
+    #[error(
+        "the task's policy may spend epsilon {epsilon}, this site allows {max} at most (max_epsilon in participant.toml)"
+    )]
+    PolicyBudget {
+        /// The policy's `total_epsilon`.
+        epsilon: f64,
+        /// The site's `max_epsilon`.
+        max: f64,
+    },
+    /// This site's own budget does not cover the round.
+    #[error(
+        "this site's privacy budget does not cover round {round}: nothing is sent; max_epsilon in participant.toml is what \
+         its records may pay in all, and a new data_version is for new records of new people"
+    )]
+    BudgetSpent {
+        /// The round.
+        round: sordino_wire::RoundId,
+        /// What the ledger says.
+        source: Box<BudgetRefusal>,
+    },
+    /// The site's delta would allow to show a record whole.
+    #[error(
+        "delta is {delta:e} in participant.toml, above 1 in {records} records: that would allow one of them to be shown \
+         whole; lower it"
+    )]
+    Delta {
+        /// The setting.
+        delta: f64,
+        /// Records of this site.
+        records: u64,
+    },
+    /// The settings are no budget.
+    #[error("max_epsilon, delta or data_version in participant.toml cannot be used")]
+    BudgetSettings(#[source] Invalid),
+    /// The site's ledger: nothing may be sent before it is whole.
+    #[error(transparent)]
+    Ledger(#[from] LedgerStoreError),
+    /// Noise could not be drawn: nothing may be sent.
+    #[error("noise could not be drawn")]
+    Noise(#[from] NoiseError),
+    /// There is no entropy for noise.
+    #[error(transparent)]
+    Entropy(#[from] Unseeded<getrandom::Error>),
     /// A round that the task cannot have: with one more after the last, a coordinator could ask for sums without end.
     #[error("the coordinator offers round {round}, and the task has rounds 1 to {rounds}")]
     NoSuchRound {
@@ -215,6 +271,7 @@ struct Site {
     trust: SiteTrust,
     client: Client,
     state: StateFolder,
+    budget: Arc<SiteBudget>,
     trainer: Arc<Mutex<Box<dyn Trainer>>>,
     /// How often the trainer has failed since it last gave an update.
     failures: u32,
@@ -223,6 +280,7 @@ struct Site {
 /// What a round is about, checked.
 struct Job {
     policy: CheckedPolicy,
+    privacy: Option<RoundPrivacy>,
     encoding: sordino_codec::Encoding,
     context: Context,
     model: Tensors,
@@ -237,7 +295,7 @@ enum Offer {
 
 /// Where an attempt begins or goes on.
 enum Start {
-    At { stored: Box<Stored>, model_len: usize, lasts: Duration },
+    At { stored: Box<Stored>, model_len: usize, lasts: Duration, charge: Option<Charge> },
     Ended(Ending),
 }
 
@@ -254,6 +312,8 @@ impl Site {
         let anchors = TrustAnchors::from_pem(settings.federation.clone(), &credentials.root_pem)?;
         let client = Client::new(&credentials)?.with_budget(AWAY_MAX);
         let state = StateFolder::open(&options.folder, &credentials.key)?;
+        let budget = SiteBudget::new(&options.folder, &settings, &credentials.key);
+        let budget = Arc::new(budget.map_err(TrainError::BudgetSettings)?);
         Ok(Self {
             id: ParticipantId::new(settings.id.as_str()).map_err(|_| TrainError::Registrar)?,
             certificates: encode_chain(&credentials.chain),
@@ -264,6 +324,7 @@ impl Site {
             settings,
             client,
             state,
+            budget,
             failures: 0,
         })
     }
@@ -332,7 +393,8 @@ impl Site {
     async fn check_in(&self, task: &TaskId) -> Result<CheckedIn, TrainError> {
         let after = self.state.done(task).cloned();
         let path = format!("/v1/tasks/{task}/checkin");
-        match self.client.post_poll(&path, CHECK_IN, &CheckIn { after: after.clone() }).await {
+        let check_in = CheckIn { after: after.clone(), epsilon_spent: self.budget.spent()? };
+        match self.client.post_poll(&path, CHECK_IN, &check_in).await {
             Ok(None) => Ok(CheckedIn::Nothing),
             Ok(Some(assignment)) => {
                 let Assignment { round, attempt, .. } = &assignment;
@@ -354,8 +416,8 @@ impl Site {
             Some(saved) => self.restore(&saved).await?,
             None => self.begin(assignment).await?,
         };
-        let (stored, model_len, lasts) = match start {
-            Start::At { stored, model_len, lasts } => (stored, model_len, lasts),
+        let (stored, model_len, lasts, charge) = match start {
+            Start::At { stored, model_len, lasts, charge } => (stored, model_len, lasts, charge),
             Start::Ended(ending) => return Ok(ending),
         };
         let round = &assignment.round;
@@ -367,11 +429,13 @@ impl Site {
             assignment,
             model_len,
             lasts,
+            charge: charge.map(|charge| (self.budget.clone(), charge)),
             vanish: self.vanish_in(round.number),
         };
         session.run(*stored).await.map_err(|error| match error {
             SessionError::Client(error) => error.into(),
             SessionError::State(error) => error.into(),
+            SessionError::Budget(error) => *error,
             SessionError::Cut => TrainError::Cut,
             SessionError::Vanish(step) => TrainError::Vanished { round: round.clone(), step },
         })
@@ -393,8 +457,21 @@ impl Site {
             (Some(named), _) if named != now => Err(TrainError::NotTheNamedPolicy { named, found: now }),
             (None, Some(first)) if first != now => Err(TrainError::PolicyChanged { first, now }),
             _ if min < floor => Err(TrainError::WeakPolicy { min, floor }),
-            _ => Ok(()),
+            _ => self.is_private_enough(policy),
         }
+    }
+
+    /// Whether a policy promises this site's owner enough. What records pay is counted here, whatever it promises.
+    fn is_private_enough(&self, policy: &CheckedPolicy) -> Result<(), TrainError> {
+        let (privacy, max) = (&policy.policy().privacy, self.settings.max_epsilon);
+        if !privacy.enabled {
+            return if self.settings.require_privacy { Err(TrainError::NoPrivacy) } else { Ok(()) };
+        }
+        let whole = privacy.unit == PrivacyUnit::Participant;
+        if whole && privacy.total_epsilon > max {
+            return Err(TrainError::PolicyBudget { epsilon: privacy.total_epsilon, max });
+        }
+        Ok(())
     }
 
     /// Goes on with an attempt of before a restart. What stands in its way now would do so at every start: the attempt is
@@ -418,12 +495,19 @@ impl Site {
         if let Err(error) = self.agree(&assignment.round.task, &policy) {
             return left_out(&error);
         }
-        let encoding = match policy.encoding(*model_len) {
-            Ok(encoding) => encoding,
+        let settled = policy
+            .assigned_terms(assignment.cohort, assignment.noise_multiplier)
+            .and_then(|terms| Ok((policy.encoding(*model_len, &terms)?, policy.round_privacy(*model_len, &terms)?)));
+        let (encoding, privacy) = match settled {
+            Ok(settled) => settled,
             Err(error) => return left_out(&error),
         };
+        let charge = charge(assignment, privacy.as_ref());
         match Stored::from_bytes(stored, policy.context(&self.settings.federation, assignment, &encoding)) {
-            Ok(stored) => Ok(Start::At { stored: Box::new(stored), model_len: *model_len, lasts: lasts(&policy) }),
+            Ok(stored) => {
+                let (stored, lasts) = (Box::new(stored), lasts(&policy));
+                Ok(Start::At { stored, model_len: *model_len, lasts, charge })
+            }
             Err(error) => left_out(&error),
         }
     }
@@ -454,9 +538,12 @@ impl Site {
         // One model, one file: else the same model under another digest would be counted as another one.
         let model = Tensors::from_canonical(&bytes, &limits)
             .map_err(|source| TrainError::Model { round: assignment.round.clone(), source })?;
-        let encoding = policy.encoding(model.layout().len())?;
+        let model_len = model.layout().len();
+        let terms = policy.assigned_terms(assignment.cohort, assignment.noise_multiplier)?;
+        let encoding = policy.encoding(model_len, &terms)?;
+        let privacy = policy.round_privacy(model_len, &terms)?;
         let context = policy.context(&self.settings.federation, assignment, &encoding);
-        Ok(Offer::Job(Box::new(Job { policy, encoding, context, model })))
+        Ok(Offer::Job(Box::new(Job { policy, privacy, encoding, context, model })))
     }
 
     /// Trains, encodes, and advertises keys: all that has randomness of the update is over before shares are made.
@@ -474,7 +561,16 @@ impl Site {
         if let Err(refusal) = exposure.check((&job.context).into(), self.settings.max_sums_per_model) {
             return Ok(Start::Ended(Ending::Refused(causes(&refusal))));
         }
-        let trained = self.train(assignment, &job).await?;
+        let charge = charge(assignment, job.privacy.as_ref());
+        if let Some(charge) = &charge {
+            self.check_delta()?;
+            self.budget.allows(charge)?;
+        }
+        let mut trained = self.train(assignment, &job).await?;
+        if let Some(RoundPrivacy::Record(round)) = &job.privacy {
+            let noised = noise_metrics(&mut trained.metrics, &round.record_max, round.metric_noise_multiplier);
+            noised.map_err(|source| training_failed(assignment, source.into()))?;
+        }
         let update = trained.tensors.minus(&job.model)?;
         let metrics = &job.policy.policy().encoding.metrics;
         let metrics = metrics
@@ -484,13 +580,17 @@ impl Site {
                 value.ok_or_else(|| TrainError::Metric(metric.name.clone()))
             })
             .collect::<Result<Vec<f64>, _>>()?;
-        let weight = u32::try_from(trained.num_examples).unwrap_or(u32::MAX);
+        // How many records a site has is data.
+        let weight = if job.privacy.is_some() { 1 } else { u32::try_from(trained.num_examples).unwrap_or(u32::MAX) };
         let mut rng = UnwrapErr(SysRng);
-        let EncodedInput { vector, norm, clipped, weight: counted, weight_capped, metrics_clamped } =
+        let EncodedInput { mut vector, norm, clipped, weight: counted, weight_capped, metrics_clamped } =
             job.encoding.encode(&update, weight, &metrics, &mut rng)?;
         if weight_capped || metrics_clamped {
             let round = &assignment.round;
             tracing::warn!(%round, weight, counted, metrics_clamped, "the policy's caps change what this site reports");
+        }
+        if let Some(RoundPrivacy::Participant(round)) = &job.privacy {
+            round.add_share(&mut vector, &mut NoiseRng::from_os(getrandom::fill)?)?;
         }
         self.failures = 0;
         tracing::debug!(round = %assignment.round, norm, clipped, "update encoded");
@@ -509,7 +609,18 @@ impl Site {
         #[cfg(feature = "test-util")]
         self.state.witness(&stored)?;
         crash_point!("AdvertiseKeys:stored");
-        Ok(Start::At { stored: Box::new(stored), model_len, lasts: lasts(&job.policy) })
+        Ok(Start::At { stored: Box::new(stored), model_len, lasts: lasts(&job.policy), charge })
+    }
+
+    /// Whether this site's delta is below 1 over the number of its records, where its trainer knows them.
+    fn check_delta(&self) -> Result<(), TrainError> {
+        let records = self.trainer.lock().unwrap_or_else(PoisonError::into_inner).records();
+        let delta = self.settings.delta;
+        match records {
+            #[expect(clippy::cast_precision_loss, reason = "rows are at most 10^7")]
+            Some(records) if delta * records as f64 > 1.0 => Err(TrainError::Delta { delta, records }),
+            _ => Ok(()),
+        }
     }
 
     async fn train(&self, assignment: &Assignment, job: &Job) -> Result<Trained, TrainError> {
@@ -522,11 +633,34 @@ impl Site {
                 learning_rate: training.learning_rate,
                 momentum: training.momentum,
             },
+            privacy: match &job.privacy {
+                Some(RoundPrivacy::Record(round)) => Some(RecordPrivacy {
+                    example_clip: round.example_clip,
+                    noise_multiplier: round.noise_multiplier,
+                    sampling_rate: round.sampling_rate,
+                    steps: round.steps,
+                    record_max: round.record_max.clone(),
+                }),
+                Some(RoundPrivacy::Participant(_)) | None => None,
+            },
         };
         let (trainer, model) = (self.trainer.clone(), job.model.clone());
         let work = move || trainer.lock().unwrap_or_else(PoisonError::into_inner).train(&model, &round);
         let trained = tokio::task::spawn_blocking(work).await.map_err(|_| TrainError::Cut)?;
-        trained.map_err(|source| TrainError::Training { round: assignment.round.clone(), source: Box::new(source) })
+        trained.map_err(|source| training_failed(assignment, source))
+    }
+}
+
+fn training_failed(assignment: &Assignment, source: TrainingError) -> TrainError {
+    TrainError::Training { round: assignment.round.clone(), source: Box::new(source) }
+}
+
+/// What a round costs this site's records: nothing where whole participants are protected, which the coordinator's ledger
+/// counts.
+fn charge(assignment: &Assignment, privacy: Option<&RoundPrivacy>) -> Option<Charge> {
+    match privacy? {
+        record @ RoundPrivacy::Record(_) => Some(Charge::of(assignment, record.events())),
+        RoundPrivacy::Participant(_) => None,
     }
 }
 

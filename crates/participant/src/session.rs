@@ -1,7 +1,9 @@
 //! One attempt, from the advertised keys to the revealed shares. Each state is durable before its message is sent.
 
+use crate::budget::{Charge, SiteBudget};
 use crate::client::{Client, ClientError, UPLOADS_MAX};
 use crate::join::since_epoch;
+use crate::run::TrainError;
 use crate::state::{StateError, StateFolder};
 use ed25519_dalek::VerifyingKey;
 use getrandom::{SysRng, rand_core::UnwrapErr};
@@ -31,6 +33,9 @@ pub(crate) enum SessionError {
     Client(#[from] ClientError),
     #[error(transparent)]
     State(#[from] StateError),
+    /// The site's privacy budget, or its ledger: nothing was sent.
+    #[error(transparent)]
+    Budget(Box<TrainError>),
     #[error("the work on a step was cut off")]
     Cut,
     /// Asked for by a test: the site falls silent.
@@ -82,6 +87,8 @@ pub(crate) struct Session<'a> {
     pub(crate) model_len: usize,
     /// How long the attempt may last: the policy's round timeout.
     pub(crate) lasts: Duration,
+    /// What is paid before the masked input leaves, and from which account.
+    pub(crate) charge: Option<(Arc<SiteBudget>, Charge)>,
     /// A step before whose message the site falls silent; a test asks for that.
     pub(crate) vanish: Option<Step>,
 }
@@ -116,6 +123,9 @@ impl Session<'_> {
                 Ok((stored, upload)) => {
                     crash_point!("{next}:made");
                     if let Some(upload) = upload {
+                        // Once it is stored it may be sent, after a restart too: paid for before.
+                        self.pay().await?;
+                        crash_point!("{next}:paid");
                         self.state.save_upload(&upload)?;
                         crash_point!("{next}:upload-stored");
                     }
@@ -144,6 +154,13 @@ impl Session<'_> {
             return Ok(deliver_input(self.client, &self.attempt_path(), &packed, current.message()).await?);
         }
         Ok(self.client.post_bytes(&self.message_path(step), current.message()).await?)
+    }
+
+    /// Pays for the attempt, once.
+    async fn pay(&self) -> Result<(), SessionError> {
+        let Some((budget, charge)) = self.charge.clone() else { return Ok(()) };
+        let paid = tokio::task::spawn_blocking(move || budget.pay(&charge)).await.map_err(|_| SessionError::Cut)?;
+        paid.map_err(|error| SessionError::Budget(Box::new(error)))
     }
 
     async fn fetch(&self, step: Step, give_up: Instant) -> Result<Option<Vec<u8>>, SessionError> {

@@ -310,6 +310,8 @@ mod tests {
             model: Digest([2; 32]),
             policy_digest: Digest([3; 32]),
             time_left: 9,
+            cohort: 5,
+            noise_multiplier: None,
         }
     }
 

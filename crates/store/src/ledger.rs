@@ -36,8 +36,8 @@ pub use site::SiteLedger;
 use crate::folder;
 use books::{Books, Rules};
 use sordino_dp::ledger::{
-    Account, Ask, Authorisation, Decision, Entry, Evidence, LedgerKey, Name, RenyiAccount, ReservationId, Scope,
-    Spending, Status, Terms,
+    Account, Ask, Authorisation, Decision, Entry, Evidence, LedgerKey, Name, Refusal, RenyiAccount, ReservationId,
+    Scope, Spending, Status, Terms,
 };
 use std::{
     fs::{File, TryLockError},
@@ -148,6 +148,15 @@ impl PrivacyLedger {
     pub async fn spent_by(&self, scope: &Scope, participant: &Name) -> Result<Option<f64>, LedgerStoreError> {
         let (scope, participant) = (scope.clone(), participant.clone());
         self.question(move |rules| rules.spent_by(&scope, &participant).map_err(LedgerStoreError::of_call)).await
+    }
+
+    /// Epsilon of a scope if this release were charged too, or why it would be refused; nothing changes.
+    ///
+    /// # Errors
+    /// As [`PrivacyLedger::spending`].
+    pub async fn preview(&self, scope: &Scope, event: LedgerEvent) -> Result<Result<f64, Refusal>, LedgerStoreError> {
+        let scope = scope.clone();
+        self.question_of_books(move |books| Ok(books.rules()?.preview(&scope, &event))).await
     }
 
     /// The participant of a scope that has spent most, and how much; none where no participant is known. Asks every

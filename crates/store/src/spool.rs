@@ -171,6 +171,49 @@ impl Spool {
         folder::blocking(move || sweep(&folder, &keep).map_err(|source| StoreError::io(folder, source))).await
     }
 
+    /// Keeps the outcome of an attempt: durable and whole when this returns, or not there. It goes with the attempt's uploads.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] for a name that cannot be one, [`StoreError::Full`], [`StoreError::Io`].
+    pub async fn keep_outcome(&self, task: &str, round: u64, attempt: u32, bytes: Vec<u8>) -> Result<(), StoreError> {
+        check_name("task", task)?;
+        let spool = self.inner.folder.clone();
+        let folder = spool.join(folder_name(task, round, attempt));
+        folder::blocking(move || {
+            folder::create(&folder)?;
+            let (new, path) = (folder.join(OUTCOME_NEW), folder.join(OUTCOME));
+            let written = (|| {
+                let mut file = folder::private_file().create(true).truncate(true).open(&new)?;
+                file.write_all(&bytes)?;
+                file.sync_all()?;
+                fs::rename(&new, &path)?;
+                folder::sync(&folder)?;
+                folder::sync(&spool)
+            })();
+            written.map_err(|source| StoreError::io(path, source))
+        })
+        .await
+    }
+
+    /// The outcome that was kept of an attempt, if one was.
+    ///
+    /// - `len`: its length in bytes, which it must have.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] for a name that cannot be one, [`StoreError::Corrupt`] for one of another length,
+    /// [`StoreError::Io`].
+    pub async fn outcome(&self, task: &str, round: u64, attempt: u32, len: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        check_name("task", task)?;
+        let path = self.inner.folder.join(folder_name(task, round, attempt)).join(OUTCOME);
+        folder::blocking(move || match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StoreError::io(path, source)),
+            Ok(found) if found.len() != len => Err(StoreError::corrupt(path.display().to_string())),
+            Ok(_) => fs::read(&path).map(Some).map_err(|source| StoreError::io(path, source)),
+        })
+        .await
+    }
+
     fn path(&self, key: &SpoolKey) -> PathBuf {
         self.inner.folder.join(key.folder_name()).join(&key.participant)
     }
@@ -300,5 +343,8 @@ fn title(key: &SpoolKey) -> String {
     format!("upload {key}")
 }
 
+/// The outcome of an attempt, beside its uploads: no participant's name starts with a dot.
+const OUTCOME: &str = ".outcome";
+const OUTCOME_NEW: &str = ".outcome.new";
 /// Characters of a name; with two numbers it stays below the 255 bytes of a file name.
 const NAME_MAX: usize = 128;

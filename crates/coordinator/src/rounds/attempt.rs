@@ -12,7 +12,7 @@ use sordino_secagg::coordinator::{
 use sordino_secagg::{CertificateKey, Dispute, ParticipantId, Step};
 use sordino_store::{Spool, SpoolError, SpoolKey, StoreError};
 use sordino_wire::api::{Assignment, AttemptId};
-use sordino_wire::{CheckedPolicy, Digest};
+use sordino_wire::{CheckedPolicy, Digest, RoundPrivacy};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -121,6 +121,9 @@ struct StoredCohort {
     nonce: Digest,
     /// Names and certificate keys, the bytes of [`CertificateKey`] in hexadecimal.
     members: BTreeMap<String, String>,
+    /// Noise of this attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    noise_multiplier: Option<f64>,
 }
 
 /// The attempt of a round that is open.
@@ -128,6 +131,7 @@ pub struct Attempt {
     id: AttemptId,
     assignment: Assignment,
     encoding: Encoding,
+    privacy: Option<RoundPrivacy>,
     cohort: BTreeSet<ParticipantId>,
     /// One for each of them: the headers of its input are looked at one after the other.
     turns: BTreeMap<ParticipantId, Mutex<()>>,
@@ -158,19 +162,21 @@ enum Slot {
 
 /// What an attempt is made of.
 pub(super) struct Plan {
+    /// Without what is stored with the attempt: nonce, cohort, noise.
     pub(super) assignment: Assignment,
     pub(super) policy: CheckedPolicy,
-    pub(super) encoding: Encoding,
+    pub(super) model_len: usize,
 }
 
 impl Attempt {
-    /// Names and keys of a new attempt's cohort, with a fresh nonce, as they are stored.
+    /// Names and keys of a new attempt's cohort, with a fresh nonce and its noise, as they are stored.
     pub(super) fn cohort_json(
         nonce: Digest,
         members: &BTreeMap<ParticipantId, Vec<u8>>,
+        noise_multiplier: Option<f64>,
     ) -> Result<String, serde_json::Error> {
         let members = members.iter().map(|(id, key)| (id.to_string(), hex::encode(key))).collect();
-        serde_json::to_string(&StoredCohort { nonce, members })
+        serde_json::to_string(&StoredCohort { nonce, members, noise_multiplier })
     }
 
     /// The attempt as the store has it: just begun, or as far as its journal goes.
@@ -187,8 +193,14 @@ impl Attempt {
             })
             .collect::<Result<BTreeMap<_, _>, StoreError>>()?;
         let invited: BTreeSet<_> = cohort.keys().cloned().collect();
+        plan.assignment.cohort = u32::try_from(invited.len()).map_err(|_| damaged("cohort"))?;
+        plan.assignment.noise_multiplier = stored.noise_multiplier;
+        let settled = plan.policy.assigned_terms(plan.assignment.cohort, stored.noise_multiplier);
+        let terms = settled.map_err(|_| damaged("cohort"))?;
+        let encoding = plan.policy.encoding(plan.model_len, &terms).map_err(|_| damaged("cohort"))?;
+        let privacy = plan.policy.round_privacy(plan.model_len, &terms).map_err(|_| damaged("cohort"))?;
         let lasts = Duration::from_secs_f64(plan.policy.policy().timing.round_timeout);
-        let setup = setup(app, &plan, cohort);
+        let setup = setup(app, &plan, &encoding, cohort);
         let since = Instant::now();
         let mut core = Coordinator::new(setup, 0);
         let mut sum = core.new_sum();
@@ -215,7 +227,8 @@ impl Attempt {
         Ok(Self {
             id,
             assignment: plan.assignment,
-            encoding: plan.encoding,
+            encoding,
+            privacy,
             turns: invited.iter().map(|id| (id.clone(), Mutex::default())).collect(),
             cohort: invited,
             core: Mutex::new(Slot::Open(Box::new(core))),
@@ -237,6 +250,16 @@ impl Attempt {
 
     pub(super) fn encoding(&self) -> &Encoding {
         &self.encoding
+    }
+
+    /// What it does for privacy.
+    pub(super) fn privacy(&self) -> Option<&RoundPrivacy> {
+        self.privacy.as_ref()
+    }
+
+    /// Noise of this attempt.
+    pub(super) fn noise_multiplier(&self) -> Option<f64> {
+        self.assignment.noise_multiplier
     }
 
     pub(super) fn cohort(&self) -> &BTreeSet<ParticipantId> {
@@ -563,12 +586,12 @@ impl Attempt {
     }
 }
 
-fn setup(app: &App, plan: &Plan, cohort: BTreeMap<ParticipantId, CertificateKey>) -> Setup {
+fn setup(app: &App, plan: &Plan, encoding: &Encoding, cohort: BTreeMap<ParticipantId, CertificateKey>) -> Setup {
     let timing = &plan.policy.policy().timing;
     let seconds = |seconds: f64| to_millis(Duration::from_secs_f64(seconds));
     let n = u32::try_from(cohort.len()).unwrap_or(u32::MAX);
     Setup {
-        context: plan.policy.context(app.federation(), &plan.assignment, &plan.encoding),
+        context: plan.policy.context(app.federation(), &plan.assignment, encoding),
         quorum: plan.policy.quorum(n),
         cohort,
         timing: Timing {

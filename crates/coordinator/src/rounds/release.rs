@@ -1,12 +1,21 @@
 //! From an opened sum to a Release: the next model, the sum as integers, and the manifest.
 
-use super::attempt::Opened;
-use sordino_codec::{Aggregate, DecodeError, Encoding, FileLimits, ModelFileError, Tensors, TensorsError};
+use super::attempt::{Attempt, Opened};
+use crate::{
+    app::App,
+    budget::{self, BudgetError},
+};
+use sordino_codec::{
+    Aggregate, DecodeError, Divisor, Encoding, FileLimits, ModelFileError, RingVector, Sums, Tensors, TensorsError,
+};
+use sordino_dp::ledger::Granted;
+use sordino_dp::noise::{NoiseError, NoiseRng, Unseeded};
 use sordino_identity::PrincipalId;
 use sordino_secagg::{ParticipantId, Step};
 use sordino_store::{RoundOutcome, Store, StoreError};
-use sordino_wire::{CheckedPolicy, Digest, api::Release};
-use std::collections::{BTreeMap, BTreeSet};
+use sordino_wire::api::{PlannedCohort, Release, ReleasePrivacy, WorstParticipant};
+use sordino_wire::{CheckedPolicy, Digest, RoundPrivacy, policy::Placement};
+use std::{collections::BTreeMap, num::NonZeroU32};
 
 /// Why a sum becomes no Release.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +32,12 @@ pub(super) enum ReleaseError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Noise could not be drawn, so there is nothing to release.
+    #[error("the noise of the sum could not be drawn")]
+    Noise(#[from] NoiseError),
+    /// There is no entropy for noise.
+    #[error(transparent)]
+    Entropy(#[from] Unseeded<getrandom::Error>),
     /// Our own records.
     #[error("the round's record names a participant that cannot exist")]
     Name,
@@ -31,25 +46,63 @@ pub(super) enum ReleaseError {
     Cut,
 }
 
+/// What a round was charged, as its Release tells.
+pub(super) struct Charged {
+    granted: Granted,
+    /// Epsilon of this round by itself.
+    alone: f64,
+    budget: String,
+    worst: Option<WorstParticipant>,
+}
+
+impl Charged {
+    /// - `said`: of the cohort, who says to have spent most by its own ledger.
+    pub(super) async fn new(
+        app: &App,
+        policy: &CheckedPolicy,
+        (granted, privacy): (&Granted, &RoundPrivacy),
+        said: Option<(&ParticipantId, f64)>,
+    ) -> Result<Self, BudgetError> {
+        let scope = budget::scope(&policy.policy().privacy)?;
+        let counted = app.ledger.worst_participant(&scope).await?;
+        let counted = counted.map(|(name, epsilon)| (name.to_string(), epsilon, false));
+        let said = said.map(|(id, epsilon)| (id.to_string(), epsilon, true));
+        let worst = counted.into_iter().chain(said).max_by(|(_, a, _), (_, b, _)| a.total_cmp(b));
+        let worst = worst.and_then(|(id, epsilon, by_own_word)| {
+            Some(WorstParticipant { id: id.parse().ok()?, epsilon, by_own_word })
+        });
+        let alone = budget::alone(privacy.events(), granted.delta)?;
+        Ok(Self { granted: granted.clone(), alone, budget: scope.to_string(), worst })
+    }
+}
+
 /// Stores the next model and the sum, and describes them.
 pub(super) async fn publish(
     store: &Store,
     policy: &CheckedPolicy,
-    encoding: &Encoding,
     (model, limits): (Digest, FileLimits),
-    cohort: &BTreeSet<ParticipantId>,
-    opened: Opened,
+    attempt: &Attempt,
+    (opened, charged): (Opened, Option<Charged>),
     last_round: bool,
 ) -> Result<(Release, RoundOutcome), ReleaseError> {
     let Opened { sum, survivors, heard, input_bytes, step_millis, shown: _ } = opened;
+    let (encoding, cohort, privacy) = (attempt.encoding(), attempt.cohort(), attempt.privacy());
     let old = store.blobs().read(&model.0, limits.max_file_bytes as u64).await?;
-    let (ring_bits, encoding) = (sum.bits().get(), encoding.clone());
+    let ring_bits = sum.bits().get();
     let contributors = u32::try_from(survivors.len()).map_err(|_| ReleaseError::Name)?;
+    let sums = released_sums(store, attempt, sum, contributors).await?;
+    let invited = u32::try_from(cohort.len()).ok().and_then(NonZeroU32::new).ok_or(ReleaseError::Name)?;
+    let divisor = match privacy {
+        // By those who were invited, a number that no data has a say in.
+        Some(RoundPrivacy::Participant(_)) => Divisor::Fixed(invited),
+        Some(RoundPrivacy::Record(_)) | None => Divisor::Weight,
+    };
+    let encoding = encoding.clone();
+    let step = encoding.step();
     let work = move || -> Result<(Aggregate, Vec<u8>, Vec<u8>), ReleaseError> {
-        let aggregate = encoding.decode(&sum, contributors)?;
+        let aggregate = encoding.aggregate(&sums, divisor);
         let next = Tensors::from_safetensors(&old, &limits)?.plus(&aggregate.mean)?.to_safetensors();
-        let integers = sum.iter_centered().flat_map(i64::to_le_bytes).collect();
-        Ok((aggregate, next, integers))
+        Ok((aggregate, next, bytes_of(&sums)))
     };
     let (aggregate, next, integers) = tokio::task::spawn_blocking(work).await.map_err(|_| ReleaseError::Cut)??;
     let model_bytes = next.len() as u64;
@@ -82,7 +135,107 @@ pub(super) async fn publish(
         metrics: metrics.iter().map(|metric| metric.name.clone()).zip(aggregate.metrics).collect(),
         input_bytes,
         step_millis,
+        privacy: match (privacy, charged) {
+            (Some(privacy), Some(charged)) => Some(described(policy, attempt, privacy, charged, (contributors, step))),
+            _ => None,
+        },
     };
     let release_json = serde_json::to_string(&release).map_err(|_| ReleaseError::Name)?;
     Ok((release, RoundOutcome { release_json, new_model, model_bytes, task_done: last_round }))
 }
+
+/// The sum as it may be stored and seen: checked, and with its noise where the coordinator adds it.
+///
+/// Noise is drawn once. What came of it is durable before anything else is made of it, and a coordinator that is killed
+/// takes that again: two noised versions of one sum would say more than one.
+async fn released_sums(
+    store: &Store,
+    attempt: &Attempt,
+    sum: RingVector,
+    contributors: u32,
+) -> Result<Sums, ReleaseError> {
+    let encoding = attempt.encoding().clone();
+    let central = match attempt.privacy() {
+        Some(RoundPrivacy::Participant(round)) if round.placement == Placement::Coordinator => Some(round.clone()),
+        _ => None,
+    };
+    let id = attempt.id();
+    let (task, round, number) = (id.round.task.as_str(), id.round.number, id.attempt);
+    if central.is_some() {
+        let len = encoding.len() as u64 * INTEGER_LEN as u64;
+        if let Some(kept) = store.spool().outcome(task, round, number, len).await? {
+            return Ok(sums_of(&encoding, &kept, contributors));
+        }
+    }
+    let work = move || -> Result<(Sums, bool), ReleaseError> {
+        let mut sums = encoding.open(&sum, contributors)?;
+        let Some(round) = central else { return Ok((sums, false)) };
+        round.add_central(&mut sums, &mut NoiseRng::from_os(getrandom::fill)?)?;
+        Ok((sums, true))
+    };
+    let (sums, noised) = tokio::task::spawn_blocking(work).await.map_err(|_| ReleaseError::Cut)??;
+    if noised {
+        crash_point!("noise:drawn");
+        store.spool().keep_outcome(task, round, number, bytes_of(&sums)).await?;
+        crash_point!("noise:stored");
+    }
+    Ok(sums)
+}
+
+/// Integers in little-endian order, 8 bytes each, in the order of the encoding's fields.
+fn bytes_of(sums: &Sums) -> Vec<u8> {
+    sums.integers().flat_map(i64::to_le_bytes).collect()
+}
+
+/// Reads what [`bytes_of`] wrote, of an encoding's length.
+fn sums_of(encoding: &Encoding, bytes: &[u8], contributors: u32) -> Sums {
+    let (integers, _) = bytes.as_chunks::<INTEGER_LEN>();
+    let mut model: Vec<i64> = integers.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect();
+    let mut tail = model.split_off(encoding.spec().model_len.min(model.len()));
+    let metrics = tail.split_off(1.min(tail.len()));
+    let weight = tail.first().copied().and_then(|weight| u64::try_from(weight).ok()).unwrap_or(0);
+    Sums { model, weight, metrics, contributors }
+}
+
+/// What the Release says of privacy.
+fn described(
+    policy: &CheckedPolicy,
+    attempt: &Attempt,
+    privacy: &RoundPrivacy,
+    Charged { granted, alone, budget, worst }: Charged,
+    (survivors, step): (u32, f64),
+) -> ReleasePrivacy {
+    let participants = u32::try_from(attempt.cohort().len()).unwrap_or(u32::MAX);
+    let (planned, sum_noise_std) = match privacy {
+        RoundPrivacy::Participant(round) => (round.planned, Some(round.sum_sigma(survivors) * step)),
+        RoundPrivacy::Record(_) => {
+            let (min_survivors, max_corrupt) = (policy.policy().cohort.min, policy.faults().corrupt);
+            (sordino_dp::noise::Cohort { participants, min_survivors, max_corrupt }, None)
+        }
+    };
+    ReleasePrivacy {
+        unit: privacy.unit(),
+        relation: privacy.relation().to_owned(),
+        sampling: privacy.sampling(),
+        holds_against: privacy.holds_against(),
+        budget,
+        epsilon: granted.spent,
+        epsilon_of_round: alone,
+        delta: granted.delta,
+        total_epsilon: granted.total,
+        noise_multiplier: attempt.noise_multiplier().unwrap_or(0.0),
+        sum_noise_std,
+        accountant: "Renyi divergences, converted at the best order".to_owned(),
+        planned: PlannedCohort {
+            participants: planned.participants,
+            min_survivors: planned.min_survivors,
+            max_corrupt: planned.max_corrupt,
+        },
+        survivors,
+        worst_participant: worst,
+        software: concat!("sordino ", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
+}
+
+/// Bytes of an integer of a sum.
+const INTEGER_LEN: usize = 8;

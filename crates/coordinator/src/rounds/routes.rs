@@ -67,7 +67,7 @@ async fn check_in(
     caller: Caller,
     Named(task): Named<TaskId>,
     Params(wait): Params<Wait>,
-    Json { value: CheckIn { after }, .. }: Json<CheckIn>,
+    Json { value: CheckIn { after, epsilon_spent }, .. }: Json<CheckIn>,
 ) -> Result<Response, ApiError> {
     let row = app.store.task(task.as_str()).await?;
     let row = row.ok_or_else(|| ApiError::new(Code::NotFound, format!("there is no task {task}")))?;
@@ -82,6 +82,7 @@ async fn check_in(
     app.store.touch(me.as_str(), app.now_millis()).await?;
     // A task that was just created, or a service that just started: its rounds are run in a moment.
     let rounds = app.rounds.get(&task).ok_or_else(starting)?;
+    rounds.note_spent(&me, epsilon_spent);
     let wait = wait.limited(&app);
     let deadline = tokio::time::Instant::now() + wait;
     let mut current = rounds.current.subscribe();

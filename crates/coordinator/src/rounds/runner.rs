@@ -7,8 +7,12 @@ use super::{
     release,
     standing::{Standing, conclude},
 };
-use crate::{app::App, bulk};
-use sordino_codec::Encoding;
+use crate::{
+    app::App,
+    budget::{self, BudgetError},
+    bulk,
+};
+use sordino_dp::ledger::{Granted, Refusal};
 use sordino_secagg::{ParticipantId, coordinator::Abort};
 use sordino_store::{AttemptStart, Findings, RoundRow, StoreError, TaskRow, attempt_state, round_state, task_state};
 use sordino_wire::{CheckedPolicy, Digest, Policy, RoundId, api::Assignment, policy::SUMS_PER_MODEL_MAX};
@@ -54,6 +58,12 @@ impl From<StoreError> for Failed {
     }
 }
 
+impl From<BudgetError> for Failed {
+    fn from(error: BudgetError) -> Self {
+        Self::Retry(error.into())
+    }
+}
+
 fn retry(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failed {
     Failed::Retry(error.into())
 }
@@ -67,7 +77,7 @@ async fn next(app: &Arc<App>, rounds: &TaskRounds, silent: &mut BTreeSet<Partici
     };
     let policy: Policy = serde_json::from_str(&task.policy_json).map_err(retry)?;
     let policy = policy.check().map_err(retry)?;
-    let encoding = policy.encoding(usize::try_from(task.model_len).map_err(retry)?).map_err(retry)?;
+    let model_len = usize::try_from(task.model_len).map_err(retry)?;
     let number = task.next_round;
     let round = app.store.round(&task.id, number).await?;
     let last = round.as_ref().map_or(0, |row| row.attempt);
@@ -88,12 +98,17 @@ async fn next(app: &Arc<App>, rounds: &TaskRounds, silent: &mut BTreeSet<Partici
         if let Some(reason) = spent(app, &task).await? {
             return halt(app, &task, &reason).await;
         }
+        // Before anybody is waited for, and told nothing: whoever is there would train in vain.
+        let multiplier = budget::multiplier(app, &policy, model_len, number).await?;
+        if let Err(refusal) = budget::affords(app, &policy, model_len, multiplier).await? {
+            return halt(app, &task, &unaffordable(&refusal)).await;
+        }
         if last == 0 {
             silent.clear();
         }
         let standing = Standing::load(&app.store, &task.id, silent.clone()).await?;
         let cohort = gather(app, rounds, &policy, &standing).await?;
-        let cohort_json = admit(app, &cohort).await?;
+        let cohort_json = admit(app, &cohort, multiplier).await?;
         let start = AttemptStart {
             task: task.id.clone(),
             round: number,
@@ -114,15 +129,29 @@ async fn next(app: &Arc<App>, rounds: &TaskRounds, silent: &mut BTreeSet<Partici
         model: Digest(task.model),
         policy_digest: policy.digest(),
         time_left: 0,
+        cohort: 0,
+        noise_multiplier: None,
     };
-    let plan = Plan { assignment, policy: policy.clone(), encoding };
+    let plan = Plan { assignment, policy: policy.clone(), model_len };
     let attempt = match Attempt::restore(app, plan, &cohort_json).await {
         Ok(attempt) => Arc::new(attempt),
         Err(stopped) => return give_up(app, &task, &policy, (number, attempt), stopped, silent).await,
     };
+    // Charged before anybody is told of it; again after a restart, which is the same charge.
+    let granted = match &attempt.privacy() {
+        None => None,
+        Some(privacy) => {
+            let at = (number, attempt.id().attempt);
+            match budget::reserve(app, &task, &policy, at, (privacy, attempt.cohort())).await? {
+                Ok(granted) => Some(granted),
+                Err(refusal) => return unpaid(app, &task, at, &refusal).await,
+            }
+        }
+    };
+    crash_point!("attempt:charged");
     rounds.current.send_replace(Current::Open(attempt.clone()));
     let ended = match attempt.run(app).await {
-        Ok(opened) => complete(app, &task, &policy, &attempt, opened).await,
+        Ok(opened) => complete(app, rounds, (&task, &policy), &attempt, (opened, granted)).await,
         Err(stopped) => give_up(app, &task, &policy, (number, attempt.id().attempt), stopped, silent).await,
     };
     if ended.is_ok() {
@@ -179,7 +208,7 @@ async fn gather(
 }
 
 /// The certificate keys of a cohort, as they are stored with its attempt.
-async fn admit(app: &App, cohort: &BTreeSet<ParticipantId>) -> Result<String, Failed> {
+async fn admit(app: &App, cohort: &BTreeSet<ParticipantId>, multiplier: Option<f64>) -> Result<String, Failed> {
     let mut members = BTreeMap::new();
     for id in cohort {
         let row = app.store.principal(id.as_str()).await?;
@@ -188,26 +217,32 @@ async fn admit(app: &App, cohort: &BTreeSet<ParticipantId>) -> Result<String, Fa
     }
     let mut nonce = [0; 32];
     getrandom::fill(&mut nonce).map_err(retry)?;
-    Attempt::cohort_json(Digest(nonce), &members).map_err(retry)
+    Attempt::cohort_json(Digest(nonce), &members, multiplier).map_err(retry)
 }
 
 async fn complete(
     app: &App,
-    task: &TaskRow,
-    policy: &CheckedPolicy,
+    rounds: &TaskRounds,
+    (task, policy): (&TaskRow, &CheckedPolicy),
     attempt: &Attempt,
-    opened: super::attempt::Opened,
+    (opened, granted): (super::attempt::Opened, Option<Granted>),
 ) -> Result<Next, Failed> {
     let id = attempt.id();
     let (round, number) = (id.round.number, id.attempt);
-    let encoding: &Encoding = attempt.encoding();
     let model = (Digest(task.model), app.model_limits());
     let last_round = round >= policy.policy().task.rounds;
     let findings = found(task, policy, &opened.shown, None);
-    let published = release::publish(&app.store, policy, encoding, model, attempt.cohort(), opened, last_round).await;
+    let spent = rounds.most_spent(attempt.cohort().iter());
+    let charged = match (&granted, attempt.privacy()) {
+        (Some(granted), Some(privacy)) => Some(release::Charged::new(app, policy, (granted, privacy), spent).await?),
+        _ => None,
+    };
+    let published = release::publish(&app.store, policy, model, attempt, (opened, charged), last_round).await;
     let (release, outcome) = match published {
         Ok(published) => published,
         Err(release::ReleaseError::Store(error)) => return Err(error.into()),
+        // Nothing is released without its noise; it may be there next time.
+        Err(error @ (release::ReleaseError::Entropy(_) | release::ReleaseError::Cut)) => return Err(retry(error)),
         Err(error) => {
             let reason = crate::answer::chain(&error);
             return fail(app, task, (round, number), (&reason, findings)).await;
@@ -217,6 +252,8 @@ async fn complete(
     crash_point!("release:made");
     app.store.complete_round(&task.id, round, number, (outcome, findings), app.now_millis()).await?;
     crash_point!("release:stored");
+    budget::settle_or_warn(app, &task.id, (round, number)).await;
+    crash_point!("release:committed");
     metrics::counter!("sordino_rounds_total", "outcome" => "complete").increment(1);
     for step in release.dropouts.values().chain(release.silent_survivors.values()) {
         metrics::counter!("sordino_dropouts_total", "step" => step.clone()).increment(1);
@@ -281,6 +318,8 @@ async fn abandon(
         return fail(app, task, (round, attempt), (reason, findings)).await;
     }
     app.store.end_attempt(&task.id, round, attempt, (reason, findings), app.now_millis()).await?;
+    crash_point!("abandoned:stored");
+    budget::settle_or_warn(app, &task.id, (round, attempt)).await;
     clean(app, &task.id, round, attempt).await;
     Ok(Next::GoOn)
 }
@@ -313,6 +352,7 @@ async fn fail(
     let halt = spent.is_some() || failed_in_a_row(app, task, round).await? + 1 >= FAILURES_MAX;
     let reason = spent.map_or_else(|| reason.to_owned(), |spent| format!("{reason}; {spent}"));
     app.store.fail_round(&task.id, round, (&reason, findings), halt, app.now_millis()).await?;
+    budget::settle_or_warn(app, &task.id, (round, attempt)).await;
     metrics::counter!("sordino_rounds_total", "outcome" => "failed").increment(1);
     tracing::error!(task = %task.id, round, reason, halt, "round failed; the model stays as it was");
     clean(app, &task.id, round, attempt).await;
@@ -331,6 +371,28 @@ async fn spent(app: &App, task: &TaskRow) -> Result<Option<String>, StoreError> 
              fail that late, have the sites' owners raise that number if they agree, and make a new task from this model"
         )
     }))
+}
+
+/// Ends an attempt that nobody was told of, because its charge was refused.
+async fn unpaid(app: &App, task: &TaskRow, (round, attempt): (u64, u32), refusal: &Refusal) -> Result<Next, Failed> {
+    let reason = unaffordable(refusal);
+    if matches!(refusal, Refusal::Aborted(_) | Refusal::Conflict(_)) {
+        // Its charge was given back, or was another one: the next attempt gets its own.
+        return abandon(app, task, (round, attempt), (&reason, Findings::default())).await;
+    }
+    app.store.fail_round(&task.id, round, (&reason, Findings::default()), true, app.now_millis()).await?;
+    tracing::error!(task = %task.id, round, reason, "task halted");
+    clean(app, &task.id, round, attempt).await;
+    Ok(Next::TaskEnded)
+}
+
+/// Why a task ends whose next round is not paid for.
+fn unaffordable(refusal: &Refusal) -> String {
+    format!(
+        "{}: no participant was asked for anything, and the model stays as it is; a larger total_epsilon would be a promise \
+         broken, so go on with new data under a new privacy.data_version, or with this model as it is",
+        crate::answer::chain(refusal)
+    )
 }
 
 /// Ends a task between two rounds: the last one was complete, and its model is the one before.

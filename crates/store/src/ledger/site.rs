@@ -2,7 +2,7 @@
 
 use super::{Books, LedgerEvent, LedgerStoreError};
 use sordino_dp::ledger::{
-    Ask, Authorisation, Decision, Entry, Evidence, LedgerKey, ReservationId, Scope, Spending, Status, Terms,
+    Ask, Authorisation, Decision, Entry, Evidence, LedgerKey, Refusal, ReservationId, Scope, Spending, Status, Terms,
 };
 use std::{path::Path, time::Duration};
 
@@ -80,6 +80,14 @@ impl SiteLedger {
         now: Duration,
     ) -> Result<(), LedgerStoreError> {
         self.0.change(|rules| rules.reset(scope, terms, authorisation, now))
+    }
+
+    /// Epsilon of a scope if this release were charged too, or why it would be refused; nothing changes.
+    ///
+    /// # Errors
+    /// After a write that failed, whatever opening may say.
+    pub fn preview(&mut self, scope: &Scope, event: &LedgerEvent) -> Result<Result<f64, Refusal>, LedgerStoreError> {
+        Ok(self.0.rules()?.preview(scope, event))
     }
 
     /// What a scope has spent; none for a scope without a budget.

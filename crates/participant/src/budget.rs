@@ -1,0 +1,139 @@
+//! The site's own privacy account: what its records have paid, whatever the coordinator says.
+//!
+//! Under the unit `record` a site charges itself before its masked input leaves, and trains no more once its budget is
+//! spent. Nothing is given back on the coordinator's word: only the coordinator knows whether a sum was opened. Sending the
+//! same bytes again is the same charge. The same rules and files as the coordinator's ledger ([`sordino_store::ledger`]).
+
+use crate::credentials::Settings;
+use crate::join::since_epoch;
+use crate::run::TrainError;
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
+use sordino_dp::Events;
+use sordino_dp::ledger::{Ask, Invalid, LedgerKey, Name, Refusal, ReservationId, Scope, Terms};
+use sordino_identity::PrincipalKey;
+use sordino_store::SiteLedger;
+use sordino_wire::api::{Assignment, AttemptId};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+use zeroize::Zeroizing;
+
+/// The account of this site's records.
+pub(crate) struct SiteBudget {
+    /// Opened when the first round asks for it: sites of tasks without privacy have none.
+    ledger: Mutex<Option<SiteLedger>>,
+    entries: PathBuf,
+    counter: PathBuf,
+    key: Zeroizing<[u8; 32]>,
+    scope: Scope,
+    terms: Terms,
+}
+
+/// What a round will cost this site once its input leaves.
+#[derive(Clone)]
+pub(crate) struct Charge {
+    id: AttemptId,
+    events: Events,
+}
+
+impl Charge {
+    pub(crate) fn of(assignment: &Assignment, events: &Events) -> Self {
+        let id = AttemptId { round: assignment.round.clone(), attempt: assignment.attempt };
+        Self { id, events: events.clone() }
+    }
+}
+
+impl SiteBudget {
+    /// The account in a site's folder, as its settings say.
+    pub(crate) fn new(folder: &Path, settings: &Settings, identity: &PrincipalKey) -> Result<Self, Invalid> {
+        let salt = Salt::new(HKDF_SHA256, LABEL);
+        let secret = salt.extract(&identity.to_pkcs8_der());
+        let mut key = Zeroizing::new([0; 32]);
+        secret.expand(&[b"hmac-sha256"], Len32).and_then(|okm| okm.fill(&mut *key)).expect("32 bytes are few for HKDF");
+        let counter = settings.ledger_counter.as_deref().unwrap_or(Path::new(COUNTER));
+        Ok(Self {
+            ledger: Mutex::new(None),
+            entries: folder.join(ENTRIES),
+            counter: folder.join(counter),
+            key,
+            scope: Scope {
+                population: Name::new(settings.id.as_str())?,
+                unit: Name::new("record")?,
+                data_version: Name::new(settings.data_version.as_str())?,
+            },
+            terms: Terms::new(settings.max_epsilon, settings.delta, None)?,
+        })
+    }
+
+    /// What is spent, if anything was ever charged.
+    pub(crate) fn spent(&self) -> Result<Option<f64>, TrainError> {
+        if !self.entries.exists() && !self.counter.exists() {
+            return Ok(None);
+        }
+        let spending = self.with(|ledger, scope| Ok(ledger.spent(scope)?))?;
+        Ok(spending.map(|spending| spending.spent))
+    }
+
+    /// Whether a round can be paid for: asked before anything is trained.
+    ///
+    /// # Errors
+    /// [`TrainError::BudgetSpent`].
+    pub(crate) fn allows(&self, charge: &Charge) -> Result<(), TrainError> {
+        let decided = self.with(|ledger, scope| Ok(ledger.preview(scope, &charge.events)?))?;
+        decided.map(|_| ()).map_err(|why| spent(charge, why))
+    }
+
+    /// Pays for a round: durable when this returns, and once for an attempt however often it is called.
+    ///
+    /// # Errors
+    /// [`TrainError::BudgetSpent`]: nothing may be sent.
+    pub(crate) fn pay(&self, charge: &Charge) -> Result<(), TrainError> {
+        let AttemptId { round, attempt } = &charge.id;
+        let task = Name::new(round.task.as_str()).map_err(TrainError::BudgetSettings)?;
+        let id = ReservationId { task, round: round.number, attempt: *attempt };
+        let decided = self.with(|ledger, scope| {
+            let ask = Ask { id, scope: scope.clone(), event: charge.events.clone(), participants: Vec::new() };
+            Ok(ledger.reserve(ask, since_epoch())?)
+        })?;
+        let granted = decided.map_err(|why| spent(charge, why))?;
+        if granted.warning.is_some() {
+            let (spent, total) = (granted.spent, granted.total);
+            tracing::warn!(spent, total, delta = granted.delta, "this site's privacy budget runs low");
+        }
+        Ok(())
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut SiteLedger, &Scope) -> Result<T, TrainError>) -> Result<T, TrainError> {
+        let mut open: MutexGuard<'_, Option<SiteLedger>> = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let ledger = match &mut *open {
+            Some(ledger) => ledger,
+            none => {
+                let key = LedgerKey::new(&self.key).map_err(TrainError::BudgetSettings)?;
+                let mut ledger = SiteLedger::open(&self.entries, &self.counter, key)?;
+                ledger.open_scope(self.scope.clone(), self.terms, since_epoch())?;
+                none.insert(ledger)
+            }
+        };
+        work(ledger, &self.scope)
+    }
+}
+
+fn spent(charge: &Charge, source: Refusal) -> TrainError {
+    TrainError::BudgetSpent { round: charge.id.round.clone(), source: Box::new(source) }
+}
+
+/// 32 bytes of HKDF.
+struct Len32;
+
+impl KeyType for Len32 {
+    fn len(&self) -> usize {
+        32
+    }
+}
+
+const LABEL: &[u8] = b"sordino/participant/privacy-ledger/v1";
+/// The ledger's entries, in the site's folder.
+const ENTRIES: &str = "state/privacy.ledger";
+/// Its counter, where the settings name no other place.
+const COUNTER: &str = "counter/privacy.counter";
