@@ -40,7 +40,9 @@ pub(crate) enum Failure {
     #[error("{path}")]
     Policy { path: PathBuf, source: PolicyError },
     #[error("{path} and a model of {model_len} values do not go together")]
-    Encoding { path: PathBuf, model_len: u64, source: EncodingError },
+    Encoding { path: PathBuf, model_len: u64, source: Box<PolicyError> },
+    #[error("{path} has privacy.enabled = false: nothing is spent, and nothing is promised")]
+    NoPrivacy { path: PathBuf },
     #[error("{path} cannot be kept by {cohort} participants")]
     Topology { path: PathBuf, cohort: u32, source: NoTopology },
     #[error("{path} is not a model file")]

@@ -10,6 +10,7 @@ use output::Output;
 use std::process::ExitCode;
 
 mod bench;
+mod budget;
 mod config;
 mod dataset;
 mod demo;
@@ -63,6 +64,8 @@ enum Command {
     #[command(subcommand)]
     Policy(policy::Policy),
     #[command(subcommand)]
+    Budget(budget::Budget),
+    #[command(subcommand)]
     Config(config::Config),
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -94,6 +97,7 @@ fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::Participant(participant) => wait(participant.run(output)),
         Command::Model(model) => wait(model.run(output)),
         Command::Policy(policy) => policy.run(output),
+        Command::Budget(budget) => wait(budget.run(output)),
         Command::Config(config) => config.run(output),
         Command::Bench(bench) => bench.run(output),
     }

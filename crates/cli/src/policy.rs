@@ -1,11 +1,13 @@
 //! `sordino policy`
 
 use crate::{
+    budget::up,
     failure::Failure,
     files,
     output::{Output, table},
 };
 use sordino_codec::{Encoding, packed_len};
+use sordino_dp::{Accountant, Budget, DpError, calibrate};
 use sordino_secagg::Topology;
 use sordino_wire::{CheckedPolicy, policy::POLICY_BYTES_MAX};
 use std::path::{Path, PathBuf};
@@ -38,6 +40,23 @@ struct Checked {
     cohorts: Vec<Cohort>,
     #[serde(skip_serializing_if = "Option::is_none")]
     input: Option<Input>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    privacy: Option<Privacy>,
+}
+
+#[derive(serde::Serialize)]
+struct Privacy {
+    unit: &'static str,
+    relation: &'static str,
+    holds_against: String,
+    noise_multiplier: f64,
+    delta: f64,
+    total_epsilon: f64,
+    epsilon_of_round: f64,
+    rounds_covered: u64,
+    /// Of a model of the length that was asked about, or of one value.
+    noise_norm: f64,
+    advice: Vec<String>,
 }
 
 #[derive(serde::Serialize)]
@@ -68,10 +87,10 @@ pub(crate) fn load(path: &Path) -> Result<(String, CheckedPolicy), Failure> {
 
 /// How inputs for a model of `model_len` values are encoded under the policy in `path`.
 pub(crate) fn encoding(path: &Path, policy: &CheckedPolicy, model_len: usize) -> Result<Encoding, Failure> {
-    policy.encoding(model_len).map_err(|source| Failure::Encoding {
+    policy.encoding(model_len, &policy.terms(policy.policy().cohort.target)).map_err(|source| Failure::Encoding {
         path: path.into(),
         model_len: model_len as u64,
-        source,
+        source: Box::new(source),
     })
 }
 
@@ -86,7 +105,8 @@ impl Policy {
         }
         let input = model_len.map(|model_len| input(&file, &policy, model_len)).transpose()?;
         let name = policy.policy().task.name.clone();
-        let checked = Checked { name, digest: policy.digest().to_string(), cohorts, input };
+        let privacy = privacy(&file, &policy, model_len.unwrap_or(1))?;
+        let checked = Checked { name, digest: policy.digest().to_string(), cohorts, input, privacy };
         output.result(&checked, text)
     }
 }
@@ -116,6 +136,45 @@ fn input(path: &Path, policy: &CheckedPolicy, model_len: u64) -> Result<Input, F
     Ok(Input { model_len, values: encoding.len() as u64, ring_bits: bits.get(), bytes: bytes as u64 })
 }
 
+fn privacy(path: &Path, policy: &CheckedPolicy, model_len: u64) -> Result<Option<Privacy>, Failure> {
+    let refused = |source| Failure::Policy { path: path.into(), source };
+    let model_len = usize::try_from(model_len).unwrap_or(usize::MAX);
+    let section = &policy.policy().privacy;
+    let terms = policy.terms(policy.policy().cohort.target);
+    let Some(round) = policy.round_privacy(model_len, &terms).map_err(refused)? else { return Ok(None) };
+    let accounted = |error: DpError| refused(error.into());
+    let empty = Accountant::new(section.delta).map_err(accounted)?;
+    let budget = Budget::new(section.total_epsilon, section.delta).map_err(accounted)?;
+    let outlook = policy.outlook(model_len).map_err(refused)?;
+    Ok(Some(Privacy {
+        unit: section.unit.as_str(),
+        relation: round.relation(),
+        holds_against: round.holds_against(),
+        noise_multiplier: terms.noise_multiplier,
+        delta: section.delta,
+        total_epsilon: section.total_epsilon,
+        epsilon_of_round: empty.with_all(round.events()).map_err(accounted)?.epsilon,
+        rounds_covered: calibrate::rounds(&empty, round.events(), budget).map_err(accounted)?,
+        noise_norm: outlook.as_ref().map_or(0.0, |outlook| outlook.noise_norm),
+        advice: outlook.map(|outlook| outlook.advice).unwrap_or_default(),
+    }))
+}
+
+fn privacy_text(privacy: &Privacy, asked: bool) -> String {
+    let Privacy { unit, relation, holds_against, noise_multiplier, delta, total_epsilon, .. } = privacy;
+    let mut text = format!(
+        "\nprivacy of one {unit}: {relation}\nholds against {holds_against}\nnoise multiplier {noise_multiplier}: a round \
+         costs epsilon {}, and epsilon {total_epsilon} at delta {delta:e} covers {} rounds\n",
+        up(privacy.epsilon_of_round),
+        privacy.rounds_covered,
+    );
+    if asked {
+        text.push_str(&format!("the noise on the average is about {:.2} clip norms long\n", privacy.noise_norm));
+    }
+    privacy.advice.iter().for_each(|advice| text.push_str(&format!("advice: {advice}\n")));
+    text
+}
+
 fn text(checked: &Checked) -> String {
     let row = |cohort: &Cohort| {
         let Cohort { participants, k, t, dropouts_max, corrupt_max, quorum } = cohort;
@@ -132,5 +191,9 @@ fn text(checked: &Checked) -> String {
             )
         },
     );
-    format!("policy {:?} can work\ndigest {}\n\n{cohorts}\n{input}\n", checked.name, checked.digest)
+    let privacy = checked.privacy.as_ref().map_or_else(
+        || "\nprivacy.enabled = false: the sum is exact and protects nobody in it\n".to_owned(),
+        |privacy| privacy_text(privacy, checked.input.is_some()),
+    );
+    format!("policy {:?} can work\ndigest {}\n\n{cohorts}\n{input}\n{privacy}", checked.name, checked.digest)
 }

@@ -1,13 +1,14 @@
 //! `sordino round`
 
 use crate::{
+    budget::up,
     failure::Failure,
     output::{Output, date, table},
     remote::{Remote, all},
 };
 use sordino_wire::{
     RoundId, TaskId,
-    api::{self, RoundState},
+    api::{self, ReleasePrivacy, RoundState},
 };
 
 /// See what rounds came to.
@@ -88,10 +89,50 @@ fn show(round: &api::Round) -> String {
         lines.extend(silent.map(|(id, step)| ("fell silent", format!("{id} before {step}; its input counts"))));
         lines.push(("weight", release.weight.to_string()));
         lines.extend(release.metrics.iter().map(|(name, value)| ("metric", format!("{name} {value}"))));
+        if let Some(privacy) = &release.privacy {
+            lines.extend(privacy_lines(privacy));
+        }
         lines.push(("input bytes", release.input_bytes.to_string()));
         lines.extend(release.step_millis.iter().map(|(step, millis)| ("step", format!("{step} {millis} ms"))));
     }
     lines.into_iter().map(|(what, value)| format!("{what:<13} {value}\n")).collect()
+}
+
+fn privacy_lines(privacy: &ReleasePrivacy) -> Vec<(&'static str, String)> {
+    let ReleasePrivacy { budget, epsilon, epsilon_of_round, delta, total_epsilon, planned, .. } = privacy;
+    let mut lines = vec![
+        ("privacy", format!("of one {}: {}", privacy.unit.as_str(), privacy.relation)),
+        ("holds against", privacy.holds_against.clone()),
+        (
+            "epsilon",
+            format!(
+                "{} of {total_epsilon} at delta {delta:e} in {budget}, {} for this round by itself",
+                up(*epsilon),
+                up(*epsilon_of_round)
+            ),
+        ),
+        ("sampling", privacy.sampling.clone()),
+        (
+            "noise",
+            format!(
+                "multiplier {}, sized for {} invited, {} survivors at least, {} of them corrupt; {} survived",
+                privacy.noise_multiplier,
+                planned.participants,
+                planned.min_survivors,
+                planned.max_corrupt,
+                privacy.survivors
+            ),
+        ),
+    ];
+    lines.extend(
+        privacy.sum_noise_std.map(|std| ("noise on sum", format!("standard deviation {std:.6} on each value"))),
+    );
+    lines.extend(privacy.worst_participant.as_ref().map(|worst| {
+        let whose = if worst.by_own_word { "by its own ledger" } else { "by the coordinator's ledger" };
+        ("most spent by", format!("{}: epsilon {}, {whose}", worst.id, up(worst.epsilon)))
+    }));
+    lines.push(("accountant", format!("{}; {}", privacy.accountant, privacy.software)));
+    lines
 }
 
 fn state(state: RoundState) -> &'static str {

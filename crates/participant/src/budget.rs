@@ -4,7 +4,7 @@
 //! spent. Nothing is given back on the coordinator's word: only the coordinator knows whether a sum was opened. Sending the
 //! same bytes again is the same charge. The same rules and files as the coordinator's ledger ([`sordino_store::ledger`]).
 
-use crate::credentials::Settings;
+use crate::credentials::{Credentials, Settings};
 use crate::join::since_epoch;
 use crate::run::TrainError;
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
@@ -28,6 +28,40 @@ pub(crate) struct SiteBudget {
     key: Zeroizing<[u8; 32]>,
     scope: Scope,
     terms: Terms,
+}
+
+/// A site's account as it stands.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct SiteStanding {
+    /// Which state of its data.
+    pub data_version: String,
+    /// Epsilon of everything that was sent, rounded up.
+    pub spent: f64,
+    /// What may be spent in all.
+    pub total: f64,
+    /// Of everything together.
+    pub delta: f64,
+    /// Rounds that were paid for.
+    pub charges: u64,
+}
+
+/// Reads a site's account, which no other program may be charging meanwhile.
+///
+/// # Errors
+/// [`TrainError`] names the file.
+pub fn site_standing(folder: &Path) -> Result<SiteStanding, TrainError> {
+    let settings = Settings::load(folder)?;
+    let credentials = Credentials::load(folder, Some(&settings.url))?;
+    let budget = SiteBudget::new(folder, &settings, &credentials.key).map_err(TrainError::BudgetSettings)?;
+    let (data_version, delta) = (settings.data_version.clone(), settings.delta);
+    if !budget.exists() {
+        return Ok(SiteStanding { data_version, spent: 0.0, total: settings.max_epsilon, delta, charges: 0 });
+    }
+    let spending = budget.with(|ledger, scope| Ok(ledger.spent(scope)?))?;
+    let (spent, total, charges) = spending.map_or((0.0, settings.max_epsilon, 0), |spending| {
+        (spending.spent, spending.terms.epsilon(), spending.open as u64)
+    });
+    Ok(SiteStanding { data_version, spent, total, delta, charges })
 }
 
 /// What a round will cost this site once its input leaves.
@@ -68,11 +102,16 @@ impl SiteBudget {
 
     /// What is spent, if anything was ever charged.
     pub(crate) fn spent(&self) -> Result<Option<f64>, TrainError> {
-        if !self.entries.exists() && !self.counter.exists() {
+        if !self.exists() {
             return Ok(None);
         }
         let spending = self.with(|ledger, scope| Ok(ledger.spent(scope)?))?;
         Ok(spending.map(|spending| spending.spent))
+    }
+
+    /// Whether anything was ever charged.
+    fn exists(&self) -> bool {
+        self.entries.exists() || self.counter.exists()
     }
 
     /// Whether a round can be paid for: asked before anything is trained.

@@ -32,6 +32,7 @@ mod session;
 mod state;
 pub mod training;
 
+pub use budget::{SiteStanding, site_standing};
 pub use client::{Client, ClientError};
 pub use credentials::{Credentials, CredentialsError};
 pub use dump::DumpError;

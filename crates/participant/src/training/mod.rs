@@ -4,7 +4,6 @@
 //!   unevenly for demonstrations by [`DirichletSplit`].
 //! - [`Trainer`]: [`BuiltinTrainer`] (softmax regression and a one-hidden-layer perceptron, momentum SGD) or
 //!   [`ExecTrainer`] (any program, by files).
-//! - [`RecordPrivacy`]: what a policy may ask of either, so that no record shows in what leaves the site.
 //! - [`evaluate`] and [`centralised`] measure.
 //!
 //! Threat model: files of the site are trusted to be the site's data and nothing more, so every size they claim is
@@ -14,11 +13,9 @@
 
 pub mod csv;
 mod dataset;
-mod dp_sgd;
 mod exec;
 pub mod idx;
 mod model;
-mod privacy;
 mod random;
 mod sgd;
 mod split;
@@ -28,7 +25,6 @@ mod weights;
 pub use dataset::{Dataset, DatasetError, MAX_CLASSES, MAX_COLUMNS, MAX_ROWS, MAX_VALUES, Scaler, Scaling, TrainTest};
 pub use exec::{ExecError, ExecTrainer, OutputFile};
 pub use model::{Architecture, MAX_PARAMETERS, ModelError};
-pub use privacy::{PrivacyError, RecordPrivacy, noise_metrics};
 pub use sgd::{Diverged, Hyperparameters, InvalidHyperparameters};
 pub use split::{DirichletSplit, SplitError};
 pub use trainer::{

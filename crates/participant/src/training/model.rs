@@ -12,8 +12,6 @@ use rand_core::SeedableRng;
 use super::dataset::Dataset;
 use super::random;
 
-mod per_example;
-
 /// Most weights of a built-in model.
 pub const MAX_PARAMETERS: usize = 1 << 26;
 
@@ -154,38 +152,25 @@ impl Network {
     pub(super) fn gradient(&mut self, weights: &[f32], batch: Batch<'_>, gradient: &mut [f32]) -> BatchResult {
         let result = self.evaluate(weights, batch);
         gradient.fill(0.0);
-        if let Some(error) = self.outputs.last_mut() {
-            scale(error, batch.labels.len());
-        }
-        self.backward(weights);
-        let mut rest = gradient;
-        for (layer, inputs, errors) in self.passes(batch.features) {
-            let (gradient, after) = rest.split_at_mut(layer.len());
-            layer.add_gradient(inputs, errors, gradient);
-            rest = after;
+        match (&self.layers[..], &mut self.outputs[..]) {
+            ([only], [error]) => {
+                scale(error, batch.labels.len());
+                only.add_gradient(batch.features, error, gradient);
+            }
+            ([first, second], [hidden, error]) => {
+                scale(error, batch.labels.len());
+                let (gradient_first, gradient_second) = gradient.split_at_mut(first.len());
+                second.add_gradient(hidden, error, gradient_second);
+                second.backward(&weights[first.len()..], error, &mut self.hidden_error);
+                // The derivative of max(x, 0) is taken as 0 at 0.
+                for (error, &output) in self.hidden_error.iter_mut().zip(hidden.iter()) {
+                    *error = if output > 0.0 { *error } else { 0.0 };
+                }
+                first.add_gradient(batch.features, &self.hidden_error, gradient_first);
+            }
+            _ => unreachable!("an architecture has one or two layers"),
         }
         result
-    }
-
-    /// The error at the hidden units, where there are any, from that at the logits.
-    fn backward(&mut self, weights: &[f32]) {
-        if let ([first, second], [hidden, error]) = (&self.layers[..], &self.outputs[..]) {
-            second.backward(&weights[first.len()..], error, &mut self.hidden_error);
-            // The derivative of max(x, 0) is taken as 0 at 0.
-            for (error, &output) in self.hidden_error.iter_mut().zip(hidden) {
-                *error = if output > 0.0 { *error } else { 0.0 };
-            }
-        }
-    }
-
-    /// Each layer with its inputs `[rows][inputs]` and the errors at its outputs `[rows][outputs]`, after the backward
-    /// pass: the gradient of a row is, for each layer, the outer product of the two.
-    fn passes<'a>(&'a self, features: &'a [f32]) -> impl Iterator<Item = (Layer, &'a [f32], &'a [f32])> {
-        let (error, hidden) = self.outputs.split_last().expect("an architecture has one or two layers");
-        let inputs = std::iter::once(features).chain(hidden.iter().map(Vec::as_slice));
-        let hidden_error = hidden.iter().map(|_| self.hidden_error.as_slice());
-        let errors = hidden_error.chain(std::iter::once(error.as_slice()));
-        self.layers.iter().zip(inputs).zip(errors).map(|((layer, inputs), errors)| (*layer, inputs, errors))
     }
 
     fn forward(&mut self, weights: &[f32], features: &[f32]) {

@@ -7,10 +7,8 @@ use rand_core::{CryptoRng, SeedableRng};
 use sordino_codec::Tensors;
 
 use super::dataset::Dataset;
-use super::dp_sgd;
 use super::exec::ExecError;
 use super::model::{Architecture, Batch, ModelError, Network};
-use super::privacy::{self, PrivacyError, RecordPrivacy};
 use super::sgd::{self, Diverged, Hyperparameters, InvalidHyperparameters};
 
 /// The metric [`BuiltinTrainer`] reports as the sum of the cross-entropy over its rows, before training, in nats.
@@ -27,22 +25,15 @@ pub trait Trainer: Send {
     /// # Errors
     /// [`TrainError`]; the participant then leaves the round out and nothing of its data has left the process.
     fn train(&mut self, model: &Tensors, round: &RoundInfo) -> Result<Trained, TrainError>;
-
-    /// How many records there are, where the trainer knows: a site's delta is held against it.
-    fn records(&self) -> Option<u64> {
-        None
-    }
 }
 
 /// What a trainer is told about a round.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RoundInfo {
     /// Number of the round, from 1.
     pub round: u64,
     /// How to train.
     pub hyperparameters: Hyperparameters,
-    /// How records are protected; `None` if they are not.
-    pub privacy: Option<RecordPrivacy>,
 }
 
 /// What training came to. It never leaves the machine in the clear; `Debug` prints sizes only.
@@ -50,11 +41,9 @@ pub struct RoundInfo {
 pub struct Trained {
     /// The local weights, in the layout of the model that was given.
     pub tensors: Tensors,
-    /// Rows trained on, at least 1. Always 1 where records are protected: how many there are is not theirs to tell, and
-    /// the weights of sites are equal.
+    /// Rows trained on, at least 1.
     pub num_examples: u64,
-    /// Finite numbers by name, each a sum over the local rows, so that the sites' values can be added up. Where records
-    /// are protected they have no noise yet: see [`noise_metrics`](super::noise_metrics).
+    /// Finite numbers by name, each a sum over the local rows, so that the sites' values can be added up.
     pub metrics: BTreeMap<String, f64>,
 }
 
@@ -80,9 +69,6 @@ pub enum TrainError {
     /// The model, as it was given, has no finite loss on these rows.
     #[error("the model's loss on the local rows is not a finite number: has it diverged, or are features unscaled?")]
     NonFiniteLoss,
-    /// Records cannot be protected as asked.
-    #[error(transparent)]
-    Privacy(#[from] PrivacyError),
     /// The `--exec` program failed.
     #[error(transparent)]
     Exec(#[from] ExecError),
@@ -96,8 +82,7 @@ pub struct BuiltinTrainer<R> {
 }
 
 impl<R: CryptoRng + Send> BuiltinTrainer<R> {
-    /// Trains on these rows, in orders drawn from `rng`. Where records are protected, `rng` is not used: batches and
-    /// noise then come from the operating system.
+    /// Trains on these rows, in orders drawn from `rng`.
     pub fn new(dataset: Dataset, rng: R) -> Self {
         Self { dataset, rng }
     }
@@ -113,27 +98,15 @@ impl<R: CryptoRng + Send> Trainer for BuiltinTrainer<R> {
         round.hyperparameters.validate()?;
         let architecture = Architecture::of(model.layout())?;
         architecture.check(&self.dataset)?;
+        let before = evaluate_values(architecture, model.values(), &self.dataset)?;
         let mut weights = model.values().to_vec();
-        let (num_examples, metrics) = match &round.privacy {
-            Some(privacy) => {
-                privacy.validate()?;
-                let metrics = privacy::measure(architecture, &weights, &self.dataset, &privacy.record_max);
-                dp_sgd::train(architecture, &mut weights, &self.dataset, &round.hyperparameters, privacy)?;
-                (1, metrics)
-            }
-            None => {
-                let before = evaluate_values(architecture, &weights, &self.dataset)?;
-                sgd::train(architecture, &mut weights, &self.dataset, &round.hyperparameters, &mut self.rng)?;
-                let metrics = [(METRIC_LOSS_SUM, before.loss_sum), (METRIC_CORRECT, before.correct as f64)];
-                (self.dataset.rows() as u64, metrics.map(|(name, value)| (name.to_owned(), value)).into())
-            }
-        };
-        let tensors = Tensors::new(model.layout().clone(), weights).map_err(ModelError::from)?;
-        Ok(Trained { tensors, num_examples, metrics })
-    }
-
-    fn records(&self) -> Option<u64> {
-        Some(self.dataset.rows() as u64)
+        sgd::train(architecture, &mut weights, &self.dataset, &round.hyperparameters, &mut self.rng)?;
+        let metrics = [(METRIC_LOSS_SUM, before.loss_sum), (METRIC_CORRECT, before.correct as f64)];
+        Ok(Trained {
+            tensors: Tensors::new(model.layout().clone(), weights).map_err(ModelError::from)?,
+            num_examples: self.dataset.rows() as u64,
+            metrics: metrics.map(|(name, value)| (name.to_owned(), value)).into(),
+        })
     }
 }
 
