@@ -2,6 +2,7 @@
 
 mod budget;
 mod child;
+mod damage;
 mod kills;
 mod locks;
 

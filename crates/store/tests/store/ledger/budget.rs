@@ -2,12 +2,18 @@
 
 use super::{DELTA, KEY, NOW, ask, costs, counter_in, key, ledger_in, scope};
 use sordino_dp::ledger::{PrivacyBudgetExhausted, Refusal, Standing, Terms};
-use sordino_store::PrivacyLedger;
+use sordino_store::{LedgerStoreError, PrivacyLedger};
 use std::path::Path;
 use tempfile::tempdir;
 
 async fn open(folder: &Path) -> PrivacyLedger {
-    PrivacyLedger::open(&ledger_in(folder), &counter_in(folder), key(KEY)).await.unwrap()
+    // As `super::open` does.
+    loop {
+        match PrivacyLedger::open(&ledger_in(folder), &counter_in(folder), key(KEY)).await {
+            Err(LedgerStoreError::Locked { .. }) => tokio::task::yield_now().await,
+            opened => return opened.unwrap(),
+        }
+    }
 }
 
 #[tokio::test]
