@@ -3,6 +3,7 @@
 mod budget;
 mod child;
 mod damage;
+mod full;
 mod kills;
 mod locks;
 
