@@ -54,6 +54,11 @@ impl CounterFile {
         &self.path
     }
 
+    /// All files that this makes and replaces.
+    pub(super) fn places(&self) -> [PathBuf; 3] {
+        [self.path.clone(), beside(&self.path, LOCK_SUFFIX), beside(&self.path, NEW_SUFFIX)]
+    }
+
     /// What was counted; none where there is no file.
     pub(super) fn read(&self, key: &LedgerKey) -> Result<Option<Counter>, LedgerStoreError> {
         let file = match File::open(&self.path) {

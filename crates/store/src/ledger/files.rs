@@ -43,7 +43,7 @@ impl LedgerFiles {
     pub(super) fn open(path: &Path, counter_path: &Path, key: LedgerKey) -> Result<Self, LedgerStoreError> {
         let counter = CounterFile::lock(counter_path)?;
         super::create_folder_of(path)?;
-        if same_place(path, counter_path) {
+        if counter.places().iter().any(|place| same_place(path, place)) {
             return Err(LedgerStoreError::SamePlace { path: path.to_owned() });
         }
         let io = |source| LedgerStoreError::io(path, source);

@@ -2,7 +2,7 @@
 
 use super::{KEY, NOW, ask, counter_in, key, ledger_in, scope, terms, unless_locked};
 use crate::crash::{DATA_OF_CHILD, data_of_child};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, getrlimit, kill_process, setrlimit, waitpid};
 use sordino_dp::ledger::Standing;
 use sordino_store::{LedgerStoreError, PrivacyLedger};
 use std::{
@@ -42,7 +42,17 @@ impl Obedient {
 
     /// Has something done; none where the process died of it.
     pub(super) fn order(&mut self, order: &str) -> Option<String> {
+        self.order_only(order);
+        self.answer()
+    }
+
+    /// Without waiting for what comes of it.
+    pub(super) fn order_only(&mut self, order: &str) {
         writeln!(self.orders, "{order}").unwrap();
+    }
+
+    /// What came of the last order; none where the process died of it.
+    pub(super) fn answer(&mut self) -> Option<String> {
         // The harness prints lines of its own, and the name of the test in front of the first.
         self.answers.by_ref().find_map(|line| Some(line.ok()?.split_once(ANSWER)?.1.to_owned()))
     }
@@ -56,6 +66,21 @@ impl Obedient {
     /// Has it kill itself when it comes to this point the next time.
     pub(super) fn arm(&self, point: &str) {
         fs::write(&self.crash_at, format!("kill {point}")).unwrap();
+    }
+
+    /// Has it stop at this point while it does as it is told.
+    pub(super) fn order_and_stop(&mut self, order: &str, point: &str) {
+        fs::write(&self.crash_at, format!("stop {point}")).unwrap();
+        self.order_only(order);
+        let stopped = waitpid(Some(Pid::from_child(&self.child)), WaitOptions::UNTRACED).unwrap();
+        assert!(stopped.is_some_and(|(_, status)| status.stopped()), "it went on");
+        assert!(!self.crash_at.exists(), "it stopped somewhere else");
+    }
+
+    /// Lets it go on, and takes its answer.
+    pub(super) fn go_on(&mut self) -> String {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).unwrap();
+        self.answer().unwrap()
     }
 
     /// Gives the order that it dies of, at the point that was armed.

@@ -268,15 +268,18 @@ fn another_key_is_refused() {
     assert!(matches!(refused, LedgerStoreError::Damaged { .. }), "{refused:?}");
 }
 
+/// Nor may the ledger be a file that the counter keeps beside it: it would be replaced.
 #[test]
 fn one_place_for_both_is_refused() {
     let folder = tempdir().unwrap();
     fs::create_dir(folder.path().join("one")).unwrap();
-    let ledger = ledger_in(folder.path());
-    for counter in [ledger.clone(), folder.path().join("one/../one/privacy")] {
+    let counter = folder.path().join("one/counter");
+    for ledger in ["one/counter", "one/../one/counter", "one/counter.new", "one/counter.lock"] {
+        let ledger = folder.path().join(ledger);
         let refused = SiteLedger::open(&ledger, &counter, key(KEY)).err().unwrap();
-        assert!(matches!(refused, LedgerStoreError::SamePlace { .. }), "{refused:?}");
+        assert!(matches!(&refused, LedgerStoreError::SamePlace { path } if *path == ledger), "{refused:?}");
     }
+    assert!(!counter.exists());
 }
 
 /// A folder with these files.

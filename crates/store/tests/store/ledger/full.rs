@@ -1,7 +1,8 @@
-//! Disks that are full, for as long as they are.
+//! Disks that are full, for as long as they are, and renames that fail.
 
-use super::{charged, child::Obedient, costs, counter_in, ledger_in, open, reserve, spent};
+use super::{charged, child::Obedient, costs, counter_in, ledger_in, open, reserve, spent, try_open};
 use sordino_dp::ledger::Standing;
+use sordino_store::LedgerStoreError;
 use std::{fs, os::unix::fs::symlink, path::Path};
 use tempfile::tempdir;
 
@@ -97,6 +98,34 @@ fn a_full_disk_under_the_counter_costs_nothing() {
     let mut ledger = open(folder.path());
     assert_eq!(charged(&mut ledger), [1, 2]);
     assert_eq!(spent(&mut ledger), costs(2)[2]);
+}
+
+/// Where it cannot know whether the counter was replaced, the charge stands, and whoever asks again is told.
+#[test]
+fn a_counter_whose_rename_failed_may_have_counted() {
+    let folder = tempdir().unwrap();
+    let mut child = started(folder.path());
+    assert_eq!(child.order("reserve 1").unwrap(), "granted task.1.1");
+    child.order_and_stop("reserve 2", "counter:written");
+    // Stopped, it has its ledger still.
+    assert!(matches!(try_open(folder.path()), Err(LedgerStoreError::Locked { .. })));
+    let counter = counter_in(folder.path());
+    let aside = counter.with_file_name("aside");
+    fs::rename(&counter, &aside).unwrap();
+    fs::create_dir(&counter).unwrap();
+    for failed in [child.go_on(), child.order("reserve 2").unwrap(), child.order("spent").unwrap()] {
+        assert!(failed.starts_with("Io: ") && failed.contains(counter.to_str().unwrap()), "{failed}");
+    }
+    fs::remove_dir(&counter).unwrap();
+    fs::rename(&aside, &counter).unwrap();
+    let costs = costs(3);
+    assert_eq!(child.order("spent").unwrap(), costs[2].to_string());
+    assert_eq!(child.order("reserve 2").unwrap(), "granted before task.2.1");
+    assert_eq!(child.order("reserve 3").unwrap(), "granted task.3.1");
+    child.end();
+    let mut ledger = open(folder.path());
+    assert_eq!(charged(&mut ledger), [1, 2, 3]);
+    assert_eq!(spent(&mut ledger), costs[3]);
 }
 
 /// A process with an open scope.
