@@ -569,7 +569,7 @@ impl Site {
         let mut trained = self.train(assignment, &job).await?;
         if let Some(RoundPrivacy::Record(round)) = &job.privacy {
             let noised = noise_metrics(&mut trained.metrics, &round.record_max, round.metric_noise_multiplier);
-            noised.map_err(|source| training_failed(assignment, source.into()))?;
+            noised.map_err(|source| training_failed(assignment, source))?;
         }
         let update = trained.tensors.minus(&job.model)?;
         let metrics = &job.policy.policy().encoding.metrics;

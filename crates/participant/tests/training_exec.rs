@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use sordino_codec::Tensors;
 use sordino_participant::training::{
-    Architecture, ExecError, ExecTrainer, Hyperparameters, OutputFile, RoundInfo, TrainError, Trained, Trainer,
+    Architecture, ExecError, ExecTrainer, Hyperparameters, OutputFile, RecordPrivacy, RoundInfo, TrainError, Trained,
+    Trainer,
 };
 
 const PATIENT: Duration = Duration::from_secs(30);
@@ -25,13 +26,22 @@ fn hyperparameters() -> Hyperparameters {
 
 /// Runs the script with `$1` naming a file that holds `update`, and shows that no scratch folder is left behind.
 fn run(script: &str, update: &[u8], timeout: Duration) -> Result<Trained, ExecError> {
+    run_round(script, update, timeout, None)
+}
+
+fn run_round(
+    script: &str,
+    update: &[u8],
+    timeout: Duration,
+    privacy: Option<RecordPrivacy>,
+) -> Result<Trained, ExecError> {
     let folder = tempfile::tempdir().unwrap();
     let (scratch, prepared) = (folder.path().join("scratch"), folder.path().join("prepared"));
     std::fs::create_dir(&scratch).unwrap();
     std::fs::write(&prepared, update).unwrap();
     let args = ["-c", script, "sh"].map(OsString::from).into_iter().chain([prepared.into_os_string()]).collect();
     let mut trainer = ExecTrainer::new("/bin/sh", args, timeout).with_scratch(&scratch);
-    let result = trainer.train(&model(), &RoundInfo { round: 4, hyperparameters: hyperparameters() });
+    let result = trainer.train(&model(), &RoundInfo { round: 4, hyperparameters: hyperparameters(), privacy });
     assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 0, "a scratch folder was left behind");
     result.map_err(|error| match error {
         TrainError::Exec(error) => error,
@@ -90,7 +100,9 @@ fn failure_is_quoted() {
 #[test]
 fn a_program_that_is_not_there() {
     let mut trainer = ExecTrainer::new("/nowhere/trainer", Vec::new(), PATIENT);
-    let error = trainer.train(&model(), &RoundInfo { round: 1, hyperparameters: hyperparameters() }).unwrap_err();
+    let error = trainer
+        .train(&model(), &RoundInfo { round: 1, hyperparameters: hyperparameters(), privacy: None })
+        .unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, TrainError::Exec(ExecError::Start { .. })), "{text}");
     assert_eq!(text, "/nowhere/trainer could not be started: is the path right and the file executable?");
@@ -190,9 +202,72 @@ fn files_that_are_missing_or_wrong() {
     }
 }
 
+fn privacy() -> RecordPrivacy {
+    let record_max = [("correct".to_owned(), 1.0), ("loss_sum".to_owned(), 2.5)].into();
+    RecordPrivacy { example_clip: 0.5, noise_multiplier: 1.25, sampling_rate: 0.125, steps: 9, record_max }
+}
+
+/// Runs a program that trains and writes this metrics file, in a round that hides records.
+fn run_private(metrics: &str) -> Result<Trained, ExecError> {
+    let script = format!("cp \"$1\" \"$SORDINO_UPDATE_OUT\" && printf '%s' '{metrics}' > \"$SORDINO_METRICS_OUT\"");
+    run_round(&script, &trained().to_safetensors(), PATIENT, Some(privacy()))
+}
+
+/// The program is told how to hide records, says that it did, and how many rows it has goes no further.
+#[test]
+fn a_program_that_hides_records() {
+    let script = r#"cp "$SORDINO_MODEL_IN" "$SORDINO_UPDATE_OUT"
+        numbers="$SORDINO_DP_EXAMPLE_CLIP $SORDINO_DP_NOISE_MULTIPLIER $SORDINO_DP_SAMPLING_RATE $SORDINO_DP_STEPS"
+        [ "$numbers" = "0.5 1.25 0.125 9" ] || { echo "got $numbers" >&2; exit 1; }
+        [ "$SORDINO_DP_RECORD_MAX" = '{"correct":1.0,"loss_sum":2.5}' ] || { echo "$SORDINO_DP_RECORD_MAX" >&2; exit 1; }
+        [ "$(env | grep -c ^SORDINO_)" = 13 ] || { env | grep ^SORDINO_ >&2; exit 1; }
+        printf '{"num_examples": 700, "metrics": {"correct": 3}, "privacy": {"example_clip": 0.5,
+            "noise_multiplier": 1.25, "sampling_rate": 0.125, "steps": 9}}' > "$SORDINO_METRICS_OUT""#;
+    let got = run_round(script, b"", PATIENT, Some(privacy())).unwrap();
+    assert_eq!((got.tensors, got.num_examples, got.metrics["correct"]), (model(), 1, 3.0));
+    let more = r#""privacy": {"example_clip": 0.4, "noise_multiplier": 2, "sampling_rate": 0.1, "steps": 8}"#;
+    assert_eq!(run_private(&format!(r#"{{"num_examples": 7, {more}}}"#)).unwrap().num_examples, 1);
+    // Where it is not asked for it may be said too.
+    let script = format!(
+        "cp \"$1\" \"$SORDINO_UPDATE_OUT\" && printf '%s' '{{\"num_examples\": 7, {more}}}' > \"$SORDINO_METRICS_OUT\""
+    );
+    assert_eq!(run(&script, &trained().to_safetensors(), PATIENT).unwrap().num_examples, 7);
+}
+
+#[test]
+fn a_program_that_hides_records_too_little_or_does_not_say() {
+    let error = run_private(r#"{"num_examples": 7}"#).unwrap_err();
+    assert!(matches!(error, ExecError::NoPrivacy), "{error}");
+    assert!(error.to_string().contains(r#"add "privacy": {"example_clip": C, "noise_multiplier": z"#), "{error}");
+    for (clip, multiplier, rate, steps, want) in [
+        ("0.51", "1.25", "0.125", "9", "privacy.example_clip is 0.51, it must be at most 0.5"),
+        ("-0.5", "1.25", "0.125", "9", "privacy.example_clip is -0.5, it must be at most 0.5"),
+        ("0.5", "1.24", "0.125", "9", "privacy.noise_multiplier is 1.24, it must be at least 1.25"),
+        ("0.5", "1.25", "0.126", "9", "privacy.sampling_rate is 0.126, it must be at most 0.125"),
+        ("0.5", "1.25", "0.125", "10", "privacy.steps is 10, it must be at most 9"),
+    ] {
+        let done = format!(
+            r#""example_clip": {clip}, "noise_multiplier": {multiplier}, "sampling_rate": {rate}, "steps": {steps}"#
+        );
+        let error = run_private(&format!(r#"{{"num_examples": 7, "privacy": {{{done}}}}}"#)).unwrap_err();
+        assert!(matches!(error, ExecError::WeakPrivacy { .. }) && error.to_string().contains(want), "{error}");
+    }
+    for privacy in [
+        r#"{"example_clip": 0.5, "noise_multiplier": NaN, "sampling_rate": 0.125, "steps": 9}"#,
+        r#"{"example_clip": 0.5, "noise_multiplier": null, "sampling_rate": 0.125, "steps": 9}"#,
+        r#"{"example_clip": 0.5, "noise_multiplier": 1.25, "sampling_rate": 0.125, "steps": -1}"#,
+        r#"{"example_clip": 0.5, "noise_multiplier": 1.25, "sampling_rate": 0.125}"#,
+    ] {
+        let error = run_private(&format!(r#"{{"num_examples": 7, "privacy": {privacy}}}"#)).unwrap_err();
+        assert!(matches!(error, ExecError::Metrics(_)), "{privacy}: {error}");
+    }
+}
+
 #[test]
 fn a_missing_scratch_folder_is_named() {
     let mut trainer = ExecTrainer::new("/bin/sh", Vec::new(), PATIENT).with_scratch(Path::new("/nowhere"));
-    let error = trainer.train(&model(), &RoundInfo { round: 1, hyperparameters: hyperparameters() }).unwrap_err();
+    let error = trainer
+        .train(&model(), &RoundInfo { round: 1, hyperparameters: hyperparameters(), privacy: None })
+        .unwrap_err();
     assert_eq!(error.to_string(), "the model could not be handed over in /nowhere");
 }

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use sordino_codec::{FileLimits, ModelFileError, Tensors};
 
 use super::dataset::MAX_ROWS;
+use super::dp_sgd::RecordPrivacy;
 use super::trainer::{RoundInfo, TrainError, Trained, Trainer};
 
 /// Environment variables of the program; all others that begin so are kept from it, since secrets may be among them.
@@ -43,7 +44,15 @@ const STDERR_GRACE: Duration = Duration::from_millis(500);
 ///   names, shapes and types;
 /// - `SORDINO_METRICS_OUT`: path to write `{"num_examples": N, "metrics": {"name": value, …}}` to; `metrics` may be
 ///   left out, each value is a sum over the local rows;
-/// - `SORDINO_ROUND`, `SORDINO_LOCAL_EPOCHS`, `SORDINO_BATCH_SIZE`, `SORDINO_LEARNING_RATE`, `SORDINO_MOMENTUM`.
+/// - `SORDINO_ROUND`, `SORDINO_LOCAL_EPOCHS`, `SORDINO_BATCH_SIZE`, `SORDINO_LEARNING_RATE`, `SORDINO_MOMENTUM`;
+/// - under [`RecordPrivacy`] its fields: `SORDINO_DP_EXAMPLE_CLIP`, `SORDINO_DP_NOISE_MULTIPLIER`,
+///   `SORDINO_DP_SAMPLING_RATE`, `SORDINO_DP_STEPS`, and `SORDINO_DP_RECORD_MAX` as a JSON object.
+///
+/// Under [`RecordPrivacy`] the program has to hide single records itself, by DP-SGD with these numbers, and to clamp
+/// what each record adds to a metric; noise on metrics is not its task. In the metrics file it says what it did:
+/// `"privacy": {"example_clip": C, "noise_multiplier": z, "sampling_rate": q, "steps": T}`. A file without it, or with
+/// less than was asked for, is refused; otherwise the site's own program is trusted to have done what it says: nothing
+/// here can see whether the noise is in the weights. `num_examples` then counts as 1.
 ///
 /// It is done when it exits with code 0. Its standard input is empty, its standard output is thrown away, the end of
 /// its standard error is quoted if it fails. At the timeout it is killed, on Unix with every process of its group.
@@ -99,6 +108,15 @@ impl ExecTrainer {
         command.env("SORDINO_BATCH_SIZE", hyperparameters.batch_size.to_string());
         command.env("SORDINO_LEARNING_RATE", hyperparameters.learning_rate.to_string());
         command.env("SORDINO_MOMENTUM", hyperparameters.momentum.to_string());
+        if let Some(privacy) = &round.privacy {
+            let RecordPrivacy { example_clip, noise_multiplier, sampling_rate, steps, record_max } = privacy;
+            command.env("SORDINO_DP_EXAMPLE_CLIP", example_clip.to_string());
+            command.env("SORDINO_DP_NOISE_MULTIPLIER", noise_multiplier.to_string());
+            command.env("SORDINO_DP_SAMPLING_RATE", sampling_rate.to_string());
+            command.env("SORDINO_DP_STEPS", steps.to_string());
+            let record_max = serde_json::to_string(record_max).expect("a map of strings to numbers is JSON");
+            command.env("SORDINO_DP_RECORD_MAX", record_max);
+        }
         self.finish(command)?;
 
         let update = read_output(OutputFile::Update, &update_out, bytes.len() as u64 + UPDATE_SLACK_BYTES)?;
@@ -108,10 +126,18 @@ impl ExecTrainer {
             return Err(ExecError::Layout { difference });
         }
         let metrics = read_output(OutputFile::Metrics, &metrics_out, MAX_METRICS_BYTES)?;
-        let Metrics { num_examples, metrics } = serde_json::from_slice(&metrics).map_err(ExecError::Metrics)?;
+        let Metrics { num_examples, metrics, privacy } =
+            serde_json::from_slice(&metrics).map_err(ExecError::Metrics)?;
         if !(1..=MAX_ROWS as u64).contains(&num_examples) {
             return Err(ExecError::NumExamples { num_examples });
         }
+        let num_examples = match &round.privacy {
+            Some(asked) => {
+                privacy.ok_or(ExecError::NoPrivacy)?.check(asked)?;
+                1
+            }
+            None => num_examples,
+        };
         // JSON has no NaN, and its parser refuses numbers beyond f64: every metric is finite.
         Ok(Trained { tensors, num_examples, metrics })
     }
@@ -148,6 +174,9 @@ impl ExecTrainer {
 impl Trainer for ExecTrainer {
     fn train(&mut self, model: &Tensors, round: &RoundInfo) -> Result<Trained, TrainError> {
         round.hyperparameters.validate()?;
+        if let Some(privacy) = &round.privacy {
+            privacy.validate()?;
+        }
         Ok(self.run(model, round)?)
     }
 }
@@ -159,6 +188,37 @@ struct Metrics {
     num_examples: u64,
     #[serde(default)]
     metrics: BTreeMap<String, f64>,
+    privacy: Option<DonePrivacy>,
+}
+
+/// What the program says it did to hide single records.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DonePrivacy {
+    example_clip: f64,
+    noise_multiplier: f64,
+    sampling_rate: f64,
+    steps: u32,
+}
+
+impl DonePrivacy {
+    /// Whether it is at least what was asked for.
+    fn check(&self, asked: &RecordPrivacy) -> Result<(), ExecError> {
+        let Self { example_clip, noise_multiplier, sampling_rate, steps } = *self;
+        let (steps, steps_asked) = (f64::from(steps), f64::from(asked.steps));
+        for (field, got, bound, is_kept) in [
+            ("example_clip", example_clip, asked.example_clip, (0.0..=asked.example_clip).contains(&example_clip)),
+            ("noise_multiplier", noise_multiplier, asked.noise_multiplier, noise_multiplier >= asked.noise_multiplier),
+            ("sampling_rate", sampling_rate, asked.sampling_rate, (0.0..=asked.sampling_rate).contains(&sampling_rate)),
+            ("steps", steps, steps_asked, steps <= steps_asked),
+        ] {
+            if !is_kept {
+                let least = if field == "noise_multiplier" { "at least" } else { "at most" };
+                return Err(ExecError::WeakPrivacy { field, got, least, asked: bound });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Kills the program, on Unix with its whole group, and takes its exit status so that no zombie is left.
@@ -366,5 +426,27 @@ pub enum ExecError {
     NumExamples {
         /// The number.
         num_examples: u64,
+    },
+    /// The round asks for private records, and the program does not say that it kept them so.
+    #[error(
+        "the round hides single records, and the file named by SORDINO_METRICS_OUT does not say how the program did: \
+         train with the numbers in SORDINO_DP_… and add \"privacy\": {{\"example_clip\": C, \"noise_multiplier\": z, \
+         \"sampling_rate\": q, \"steps\": T}} with what was done"
+    )]
+    NoPrivacy,
+    /// The program hid records less than was asked for.
+    #[error(
+        "the file named by SORDINO_METRICS_OUT says privacy.{field} is {got}, it must be {least} {asked}: train with the \
+         numbers in SORDINO_DP_…"
+    )]
+    WeakPrivacy {
+        /// Which number.
+        field: &'static str,
+        /// What was done.
+        got: f64,
+        /// `at least` or `at most`.
+        least: &'static str,
+        /// What was asked for.
+        asked: f64,
     },
 }

@@ -4,15 +4,20 @@
 //!   unevenly for demonstrations by [`DirichletSplit`].
 //! - [`Trainer`]: [`BuiltinTrainer`] (softmax regression and a one-hidden-layer perceptron, momentum SGD) or
 //!   [`ExecTrainer`] (any program, by files).
+//! - [`RecordPrivacy`] makes a round's training differentially private for every record (DP-SGD), [`noise_metrics`] its
+//!   metrics.
 //! - [`evaluate`] and [`centralised`] measure.
 //!
 //! Threat model: files of the site are trusted to be the site's data and nothing more, so every size they claim is
 //! checked; the model comes from the coordinator and is checked against the data before it is used. What training
 //! produces is secret until it is masked: it is printed nowhere, and error messages quote at most a few characters of
-//! a malformed field.
+//! a malformed field. Under [`RecordPrivacy`] the weights may be seen, and whether training fails depends on no single
+//! record. Two things can be told from outside and are not accounted for: how long training takes, and that a batch was
+//! beyond [`TrainError::BatchTooLarge`].
 
 pub mod csv;
 mod dataset;
+mod dp_sgd;
 mod exec;
 pub mod idx;
 mod model;
@@ -23,6 +28,7 @@ mod trainer;
 mod weights;
 
 pub use dataset::{Dataset, DatasetError, MAX_CLASSES, MAX_COLUMNS, MAX_ROWS, MAX_VALUES, Scaler, Scaling, TrainTest};
+pub use dp_sgd::{RecordPrivacy, noise_metrics};
 pub use exec::{ExecError, ExecTrainer, OutputFile};
 pub use model::{Architecture, MAX_PARAMETERS, ModelError};
 pub use sgd::{Diverged, Hyperparameters, InvalidHyperparameters};

@@ -143,34 +143,69 @@ impl Network {
 
     /// Loss and hits of a batch.
     pub(super) fn evaluate(&mut self, weights: &[f32], batch: Batch<'_>) -> BatchResult {
+        let mut result = BatchResult::default();
+        self.evaluate_each(weights, batch, |loss, correct| {
+            result.loss_sum += loss;
+            result.correct += usize::from(correct);
+        });
+        result
+    }
+
+    /// Tells `each` of every row, in order, its cross-entropy, which may be no finite number, and whether its largest
+    /// logit is that of its label. What is told of a row depends on no other row.
+    pub(super) fn evaluate_each(&mut self, weights: &[f32], batch: Batch<'_>, each: impl FnMut(f64, bool)) {
         self.forward(weights, batch.features);
-        self.logits_to_error(batch.labels)
+        self.logits_to_error(batch.labels, each);
     }
 
     /// Loss and hits of a batch, and the gradient of the *mean* loss, which overwrites `gradient` (as long as
     /// `weights`).
     pub(super) fn gradient(&mut self, weights: &[f32], batch: Batch<'_>, gradient: &mut [f32]) -> BatchResult {
         let result = self.evaluate(weights, batch);
+        let last = self.outputs.len() - 1;
+        scale(&mut self.outputs[last], batch.labels.len());
+        self.backward(weights);
         gradient.fill(0.0);
-        match (&self.layers[..], &mut self.outputs[..]) {
-            ([only], [error]) => {
-                scale(error, batch.labels.len());
-                only.add_gradient(batch.features, error, gradient);
-            }
+        match (&self.layers[..], &self.outputs[..]) {
+            ([only], [error]) => only.add_gradient(batch.features, error, gradient),
             ([first, second], [hidden, error]) => {
-                scale(error, batch.labels.len());
                 let (gradient_first, gradient_second) = gradient.split_at_mut(first.len());
                 second.add_gradient(hidden, error, gradient_second);
-                second.backward(&weights[first.len()..], error, &mut self.hidden_error);
-                // The derivative of max(x, 0) is taken as 0 at 0.
-                for (error, &output) in self.hidden_error.iter_mut().zip(hidden.iter()) {
-                    *error = if output > 0.0 { *error } else { 0.0 };
-                }
                 first.add_gradient(batch.features, &self.hidden_error, gradient_first);
             }
             _ => unreachable!("an architecture has one or two layers"),
         }
         result
+    }
+
+    /// The gradient of every row's own loss, in order. What is said of a row depends on no other row.
+    pub(super) fn example_gradients<'a>(
+        &'a mut self,
+        weights: &[f32],
+        batch: Batch<'a>,
+    ) -> impl Iterator<Item = ExampleGradient<'a>> {
+        self.evaluate_each(weights, batch, |_, _| ());
+        self.backward(weights);
+        let Self { layers, outputs, hidden_error } = &*self;
+        (0..batch.labels.len()).map(move |row| match (&layers[..], &outputs[..]) {
+            ([only], [error]) => ExampleGradient { first: only.part(row, batch.features, error), second: None },
+            ([first, second], [hidden, error]) => ExampleGradient {
+                first: first.part(row, batch.features, hidden_error),
+                second: Some(second.part(row, hidden, error)),
+            },
+            _ => unreachable!("an architecture has one or two layers"),
+        })
+    }
+
+    /// The error at the hidden units, if there are any, from that at the logits.
+    fn backward(&mut self, weights: &[f32]) {
+        if let ([first, second], [hidden, error]) = (&self.layers[..], &self.outputs[..]) {
+            second.backward(&weights[first.len()..], error, &mut self.hidden_error);
+            // The derivative of max(x, 0) is taken as 0 at 0.
+            for (error, &output) in self.hidden_error.iter_mut().zip(hidden) {
+                *error = if output > 0.0 { *error } else { 0.0 };
+            }
+        }
     }
 
     fn forward(&mut self, weights: &[f32], features: &[f32]) {
@@ -186,25 +221,71 @@ impl Network {
         }
     }
 
-    /// Turns the logits into the error `softmax(logits) - one_hot(label)` and returns what they came to.
-    fn logits_to_error(&mut self, labels: &[u32]) -> BatchResult {
+    /// Turns the logits into the error `softmax(logits) - one_hot(label)` and tells `each` what they came to.
+    fn logits_to_error(&mut self, labels: &[u32], mut each: impl FnMut(f64, bool)) {
         let classes = self.layers[self.layers.len() - 1].outputs;
-        let mut result = BatchResult::default();
         let last = self.outputs.len() - 1;
         for (logits, &label) in self.outputs[last].chunks_exact_mut(classes).zip(labels) {
             let label = label as usize;
             let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            result.correct += usize::from(logits.iter().position(|&logit| logit == largest) == Some(label));
+            let correct = logits.iter().position(|&logit| logit == largest) == Some(label);
             // log(sum(exp(z))) with the largest z taken out, so that exp cannot overflow.
             let own = f64::from(logits[label] - largest);
             logits.iter_mut().for_each(|logit| *logit = (*logit - largest).exp());
             let sum: f32 = logits.iter().sum();
-            result.loss_sum += f64::from(sum).ln() - own;
+            each(f64::from(sum).ln() - own, correct);
             logits.iter_mut().for_each(|logit| *logit /= sum);
             logits[label] -= 1.0;
         }
-        result
     }
+}
+
+/// The gradient of one row's loss. That of a linear layer is the product of the error at its outputs with its inputs,
+/// so norm and sum need no gradient written out (Goodfellow 2015, "Efficient Per-Example Gradient Computations").
+pub(super) struct ExampleGradient<'a> {
+    first: LayerGradient<'a>,
+    second: Option<LayerGradient<'a>>,
+}
+
+impl ExampleGradient<'_> {
+    /// The square of its L2 norm: per layer `|error|^2 (1 + |inputs|^2)`, the 1 for the bias. Not finite if any element
+    /// is not.
+    pub(super) fn squared_norm(&self) -> f64 {
+        self.parts().map(|part| squared_norm(part.error) * (1.0 + squared_norm(part.inputs))).sum()
+    }
+
+    /// Adds `factor` times the gradient to `sum`, which is as long as the weights.
+    pub(super) fn add_to(&self, sum: &mut [f64], factor: f64) {
+        let mut rest = sum;
+        for LayerGradient { layer, inputs, error } in self.parts() {
+            let (here, after) = rest.split_at_mut(layer.len());
+            let (bias, weight) = here.split_at_mut(layer.outputs);
+            for ((&error, bias), weight) in error.iter().zip(bias).zip(weight.chunks_exact_mut(layer.inputs)) {
+                let error = factor * f64::from(error);
+                *bias += error;
+                weight.iter_mut().zip(*inputs).for_each(|(weight, &input)| *weight += error * f64::from(input));
+            }
+            rest = after;
+        }
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &LayerGradient<'_>> {
+        std::iter::once(&self.first).chain(&self.second)
+    }
+}
+
+/// A layer's part of one row's gradient.
+struct LayerGradient<'a> {
+    layer: Layer,
+    /// `[inputs]`.
+    inputs: &'a [f32],
+    /// `[outputs]`.
+    error: &'a [f32],
+}
+
+/// Squares of f32 and sums of them are finite in f64.
+fn squared_norm(values: &[f32]) -> f64 {
+    values.iter().map(|&value| f64::from(value) * f64::from(value)).sum()
 }
 
 /// Divides the error by the number of rows: the loss is a mean.
@@ -244,6 +325,12 @@ impl Layer {
                 add_scaled(weight, error, x);
             }
         }
+    }
+
+    /// A row's part of the gradient; `x` is `[rows][inputs]`, `error` `[rows][outputs]`.
+    fn part<'a>(self, row: usize, x: &'a [f32], error: &'a [f32]) -> LayerGradient<'a> {
+        let inputs = &x[row * self.inputs..][..self.inputs];
+        LayerGradient { layer: self, inputs, error: &error[row * self.outputs..][..self.outputs] }
     }
 
     /// The error at the inputs, `error W`; overwrites `at_inputs` with `[rows][inputs]`.

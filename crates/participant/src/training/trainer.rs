@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{CryptoRng, SeedableRng};
 use sordino_codec::Tensors;
+use sordino_dp::noise::{NoiseError, Unseeded};
 
 use super::dataset::Dataset;
+use super::dp_sgd::{self, RecordPrivacy};
 use super::exec::ExecError;
 use super::model::{Architecture, Batch, ModelError, Network};
 use super::sgd::{self, Diverged, Hyperparameters, InvalidHyperparameters};
@@ -16,7 +18,7 @@ pub const METRIC_LOSS_SUM: &str = "loss_sum";
 /// The metric [`BuiltinTrainer`] reports as the number of its rows that the model labels right, before training.
 pub const METRIC_CORRECT: &str = "correct";
 /// Rows evaluated at once.
-const EVALUATION_BATCH: usize = 256;
+pub(super) const EVALUATION_BATCH: usize = 256;
 
 /// Trains a model on local data. Calls block, for as long as training takes.
 pub trait Trainer: Send {
@@ -25,15 +27,22 @@ pub trait Trainer: Send {
     /// # Errors
     /// [`TrainError`]; the participant then leaves the round out and nothing of its data has left the process.
     fn train(&mut self, model: &Tensors, round: &RoundInfo) -> Result<Trained, TrainError>;
+
+    /// How many records there are, where the trainer knows: a site's delta is held against it.
+    fn records(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// What a trainer is told about a round.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RoundInfo {
     /// Number of the round, from 1.
     pub round: u64,
     /// How to train.
     pub hyperparameters: Hyperparameters,
+    /// How to hide single records in what training gives; none: they are not hidden.
+    pub privacy: Option<RecordPrivacy>,
 }
 
 /// What training came to. It never leaves the machine in the clear; `Debug` prints sizes only.
@@ -41,9 +50,12 @@ pub struct RoundInfo {
 pub struct Trained {
     /// The local weights, in the layout of the model that was given.
     pub tensors: Tensors,
-    /// Rows trained on, at least 1.
+    /// Rows trained on, at least 1. Always 1 under [`RecordPrivacy`]: how many rows there are depends on each of them.
     pub num_examples: u64,
     /// Finite numbers by name, each a sum over the local rows, so that the sites' values can be added up.
+    ///
+    /// Under [`RecordPrivacy`] no record adds more than its `record_max`. They are still without noise, and stay here
+    /// until [`noise_metrics`](super::noise_metrics) has added it.
     pub metrics: BTreeMap<String, f64>,
 }
 
@@ -69,12 +81,25 @@ pub enum TrainError {
     /// The model, as it was given, has no finite loss on these rows.
     #[error("the model's loss on the local rows is not a finite number: has it diverged, or are features unscaled?")]
     NonFiniteLoss,
+    /// The numbers of the privacy are wrong, or its noise could not be made.
+    #[error("the privacy of the local records cannot be kept")]
+    Noise(#[from] NoiseError),
+    /// There is no entropy for sampling and noise.
+    #[error(transparent)]
+    Unseeded(#[from] Unseeded<getrandom::Error>),
+    /// More rows were drawn than the rounding of their sum is accounted for.
+    #[error("a batch drawn from the local rows has more than {max} rows: lower the sampling rate")]
+    BatchTooLarge {
+        /// Most rows.
+        max: usize,
+    },
     /// The `--exec` program failed.
     #[error(transparent)]
     Exec(#[from] ExecError),
 }
 
-/// Momentum SGD on the built-in models; which one, the model's tensors say.
+/// Momentum SGD on the built-in models; which one, the model's tensors say. Under [`RecordPrivacy`] it is DP-SGD, which
+/// takes its randomness from the operating system.
 #[derive(Debug)]
 pub struct BuiltinTrainer<R> {
     dataset: Dataset,
@@ -98,8 +123,17 @@ impl<R: CryptoRng + Send> Trainer for BuiltinTrainer<R> {
         round.hyperparameters.validate()?;
         let architecture = Architecture::of(model.layout())?;
         architecture.check(&self.dataset)?;
-        let before = evaluate_values(architecture, model.values(), &self.dataset)?;
         let mut weights = model.values().to_vec();
+        if let Some(privacy) = &round.privacy {
+            privacy.validate()?;
+            let metrics = dp_sgd::metrics(architecture, &weights, &self.dataset, &privacy.record_max);
+            let mut randomness = dp_sgd::Randomness::from_os()?;
+            let hyperparameters = &round.hyperparameters;
+            dp_sgd::train(architecture, &mut weights, &self.dataset, hyperparameters, privacy, &mut randomness)?;
+            let tensors = Tensors::new(model.layout().clone(), weights).map_err(ModelError::from)?;
+            return Ok(Trained { tensors, num_examples: 1, metrics });
+        }
+        let before = evaluate_values(architecture, model.values(), &self.dataset)?;
         sgd::train(architecture, &mut weights, &self.dataset, &round.hyperparameters, &mut self.rng)?;
         let metrics = [(METRIC_LOSS_SUM, before.loss_sum), (METRIC_CORRECT, before.correct as f64)];
         Ok(Trained {
@@ -107,6 +141,10 @@ impl<R: CryptoRng + Send> Trainer for BuiltinTrainer<R> {
             num_examples: self.dataset.rows() as u64,
             metrics: metrics.map(|(name, value)| (name.to_owned(), value)).into(),
         })
+    }
+
+    fn records(&self) -> Option<u64> {
+        Some(self.dataset.rows() as u64)
     }
 }
 

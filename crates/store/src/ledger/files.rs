@@ -97,15 +97,28 @@ impl LedgerFiles {
         if len > LEDGER_MAX {
             return Err(LedgerStoreError::TooLong { path: self.path.clone(), len });
         }
-        let (ledger, recovered) = match self.verify(len, counter)? {
-            // A write that was cut short by a loss of power may lack any of its blocks, not only the last ones.
-            Err(LedgerError::Damaged { at, damage }) if at >= counter.entries => {
-                tracing::warn!(at, %damage, "entries of the privacy ledger that were never counted are dropped");
-                let whole = self.starts[index(at)];
-                self.verify(whole, counter)?.map_err(|error| self.unreadable(error))?
-            }
-            verified => verified.map_err(|error| self.unreadable(error))?,
+        let mut end = len;
+        let mut verified = self.verify(end, counter)?;
+        let first = match &verified {
+            Err(LedgerError::Damaged { at: 0, damage }) => Some(*damage),
+            Ok((_, Recovered { counter: Counter { entries: 0, .. }, discarded })) => *discarded,
+            _ => None,
         };
+        if let Some(damage) = first
+            && self.begins_with_an_entry(len)?
+        {
+            // No write that was cut short: a ledger with another key, beside a counter that has counted nothing.
+            return Err(self.unreadable(LedgerError::Damaged { at: 0, damage }));
+        }
+        if let Err(LedgerError::Damaged { at, damage }) = &verified
+            && *at >= counter.entries
+        {
+            // A write that was cut short by a loss of power may lack any of its blocks, not only the last ones.
+            tracing::warn!(at, %damage, "entries of the privacy ledger that were never counted are dropped");
+            end = self.starts[index(*at)];
+            verified = self.verify(end, counter)?;
+        }
+        let (ledger, recovered) = verified.map_err(|error| self.unreadable(error))?;
         let whole = index(recovered.counter.entries);
         if recovered.discarded.is_some() {
             tracing::warn!(
@@ -116,7 +129,7 @@ impl LedgerFiles {
         // The end of the last entry, if nothing follows it.
         self.starts.truncate(whole + 1);
         if self.starts.len() == whole {
-            self.starts.push(len);
+            self.starts.push(end);
         }
         if self.starts[whole] < len {
             self.cut_off(whole)?;
@@ -221,6 +234,14 @@ impl LedgerFiles {
         let opened = Ledger::open(&mut frames, counter, self.key.clone());
         self.starts = frames.finish().map_err(|source| LedgerStoreError::io(&self.path, source))?;
         Ok(opened)
+    }
+
+    /// Whether the first entry is a whole one, whoever wrote it.
+    fn begins_with_an_entry(&self, len: u64) -> Result<bool, LedgerStoreError> {
+        let mut frames = Frames::new(&self.file, len).map_err(|source| LedgerStoreError::io(&self.path, source))?;
+        let first = frames.next();
+        frames.finish().map_err(|source| LedgerStoreError::io(&self.path, source))?;
+        Ok(first.is_some_and(|entry| Entry::read(&entry).is_ok()))
     }
 
     /// One write and one sync, at the end of what is counted.

@@ -156,7 +156,7 @@ fn child(test: &str, data: &Path, file_limit_blocks: Option<u32>) -> Child {
 }
 
 /// Nothing where somebody runs the ignored tests by hand.
-fn data_of_child() -> Option<PathBuf> {
+pub(crate) fn data_of_child() -> Option<PathBuf> {
     env::var_os(DATA_OF_CHILD).map(PathBuf::from)
 }
 
@@ -164,7 +164,7 @@ fn body(task: &str, seq: u64) -> Vec<u8> {
     format!("{task}:{seq}:").repeat(50).into_bytes()
 }
 
-const DATA_OF_CHILD: &str = "SORDINO_STORE_TEST_DATA";
+pub(crate) const DATA_OF_CHILD: &str = "SORDINO_STORE_TEST_DATA";
 /// Largest file, in units of `ulimit -f`: 512 bytes by POSIX, 1024 in bash, so 200 or 399 kB. Both are enough for an
 /// empty database and too little for what the test writes.
 const FILE_LIMIT_BLOCKS: u32 = 390;

@@ -4,6 +4,7 @@
 mod crash;
 mod database;
 mod files;
+mod ledger;
 mod rounds;
 
 use sordino_store::{AttemptStart, NewEvent, NewPrincipal, NewTask, Store};
