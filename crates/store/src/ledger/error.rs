@@ -52,7 +52,8 @@ pub enum LedgerStoreError {
     },
     /// The ledger was given the place of the counter, or of a file that the counter has beside it.
     #[error(
-        "{path} was given for the privacy ledger, and its counter needs that file: give them two folders, best on two disks"
+        "{path} was given for the privacy ledger, and its counter needs that file: give them two folders, best on two \
+         disks"
     )]
     SamePlace {
         /// The path.
