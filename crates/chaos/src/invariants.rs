@@ -126,6 +126,7 @@ mod tests {
             metrics: BTreeMap::new(),
             input_bytes: 24,
             step_millis: Vec::new(),
+            privacy: None,
         };
         Round {
             id: "0193a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b.7".parse().unwrap(),

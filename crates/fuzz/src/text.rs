@@ -49,8 +49,9 @@ fn checked(policy: Policy) {
     let written = serde_json::to_vec(policy.policy()).expect("what was read can be written");
     let again: Policy = serde_json::from_slice(&written).expect("just written");
     assert_eq!(again.check().expect("accepted before").digest(), policy.digest());
+    let terms = policy.terms(policy.policy().cohort.target);
     for model_len in [1, 1_000, 100_000_000] {
-        if let Ok(encoding) = policy.encoding(model_len) {
+        if let Ok(encoding) = policy.encoding(model_len, &terms) {
             assert!(encoding.len() >= model_len);
         }
     }

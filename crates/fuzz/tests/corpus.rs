@@ -185,7 +185,7 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let zeros = "00".repeat(32);
     for value in [
         serde_json::json!({ "round": format!("{task}.7"), "attempt": 1, "nonce": zeros, "model": zeros,
-            "policy_digest": zeros, "time_left": 9 }),
+            "policy_digest": zeros, "time_left": 9, "cohort": 5 }),
         serde_json::json!({ "policy": policy_value, "model": zeros }),
         serde_json::json!({ "after": null }),
         serde_json::json!({ "after": { "round": format!("{task}.7"), "attempt": 1 } }),

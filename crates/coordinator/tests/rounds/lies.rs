@@ -200,6 +200,8 @@ fn assigned(task: &Task, attempt: u32) -> Assignment {
         model: task.model,
         policy_digest: task.policy_digest,
         time_left: 20_000,
+        cohort: task.policy.cohort.min,
+        noise_multiplier: None,
     }
 }
 

@@ -97,7 +97,13 @@ impl Raw {
     pub async fn invited(&self, task: &TaskId, after: Option<AttemptId>) -> Assignment {
         loop {
             let path = format!("/v1/tasks/{task}/checkin?wait=20");
-            let answer = self.client.post(&path).json(&CheckIn { after: after.clone() }).send().await.unwrap();
+            let answer = self
+                .client
+                .post(&path)
+                .json(&CheckIn { after: after.clone(), epsilon_spent: None })
+                .send()
+                .await
+                .unwrap();
             match answer.status() {
                 StatusCode::OK => return answer.json().await.unwrap(),
                 StatusCode::NO_CONTENT => {}
@@ -111,7 +117,8 @@ impl Raw {
         let assignment = self.invited(task, after).await;
         let task: Task = self.client.get(&format!("/v1/tasks/{task}")).send().await.unwrap().json().await.unwrap();
         let policy = task.policy.check().unwrap();
-        let encoding = policy.encoding(usize::try_from(task.model_len).unwrap()).unwrap();
+        let encoding =
+            policy.encoding(usize::try_from(task.model_len).unwrap(), &policy.terms(assignment.cohort)).unwrap();
         let context = policy.context(self.trust.anchors.federation(), &assignment, &encoding);
         let update = vec![f32::from(shift) / 100.0; usize::try_from(task.model_len).unwrap()];
         let mut rng = UnwrapErr(SysRng);

@@ -50,8 +50,11 @@ pub enum LedgerStoreError {
         /// The counter's file.
         path: PathBuf,
     },
-    /// Ledger and counter were given the same place.
-    #[error("{path} was given for the privacy ledger and for its counter: they are two files, best on two disks")]
+    /// The ledger was given the place of the counter, or of a file that the counter has beside it.
+    #[error(
+        "{path} was given for the privacy ledger, and its counter needs that file: give them two folders, best on two \
+         disks"
+    )]
     SamePlace {
         /// The path.
         path: PathBuf,

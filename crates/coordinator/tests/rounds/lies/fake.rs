@@ -84,8 +84,9 @@ impl Fake {
             cohort.insert(participant(site), CertificateKey::from_bytes(&row.verifying_key).unwrap());
         }
         let checked = task.policy.clone().check().unwrap();
-        let encoding = checked.encoding(VALUES).unwrap();
-        let context = checked.context(&"test.example".parse().unwrap(), &assigned(&task, 1), &encoding);
+        let assignment = assigned(&task, 1);
+        let encoding = checked.encoding(VALUES, &checked.terms(assignment.cohort)).unwrap();
+        let context = checked.context(&"test.example".parse().unwrap(), &assignment, &encoding);
         let hour = 3_600_000;
         let timing = Timing { advertise: hour, step: hour, grace: hour, attempt: hour };
         let keys = cohort.clone();

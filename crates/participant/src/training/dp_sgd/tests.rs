@@ -98,6 +98,18 @@ fn no_row_weighs_more_than_the_clip() {
     }
 }
 
+/// Finite weights and features, and an error at the hidden unit beyond f32: the row is left out whole.
+#[test]
+fn an_infinite_gradient_adds_nothing() {
+    let architecture = Architecture::Mlp { features: 1, hidden: 1, classes: 3 };
+    let weights = [1e-38, 0.0, 0.0, 0.0, 0.0, -f32::MAX, f32::MAX, f32::MAX];
+    let batch = Batch { features: &[1.0], labels: &[0] };
+    let norms: Vec<f64> =
+        Network::new(architecture).example_gradients(&weights, batch).map(|row| row.squared_norm()).collect();
+    assert_eq!(norms, [f64::INFINITY]);
+    assert_eq!(clipped_sum(architecture, &weights, &[1.0], &[0], 1.0), [0.0; 8]);
+}
+
 #[test]
 fn each_row_is_drawn_with_the_rate() {
     let (rows, rounds) = (1000, 200);
