@@ -74,7 +74,7 @@ fn check_ours(place: &Place, dependency: &Dependency, found: &mut Vec<Violation>
     let why = match (place.kind, target_place.kind) {
         (Kind::Core, Kind::Shell) => "arrows go from shell to core, never back",
         (Kind::Core, _) => "this core stands beside or below it",
-        (Kind::Shell, Kind::Shell) => "shells do not know each other, except coordinator its store",
+        (Kind::Shell, Kind::Shell) => "shells do not know each other, except coordinator and site their store",
         _ => "its place does not allow it",
     };
     found.push(Violation::new(format!("{name}: depends on {target}; {why}")));

@@ -135,7 +135,19 @@ const PLACES: &[Place] = &[
         "sordino-coordinator",
         &["sordino-codec", "sordino-dp", "sordino-secagg", "sordino-identity", "sordino-wire", "sordino-store"],
     ),
-    shell("sordino-participant", CORES),
+    // The store for its own privacy ledger.
+    shell(
+        "sordino-participant",
+        &[
+            "sordino-kernel",
+            "sordino-codec",
+            "sordino-dp",
+            "sordino-secagg",
+            "sordino-identity",
+            "sordino-wire",
+            "sordino-store",
+        ],
+    ),
     shell(
         "sordino",
         &[

@@ -124,7 +124,6 @@ fn shells_that_know_each_other() {
     for (from, to) in [
         ("sordino-store", "sordino-coordinator"),
         ("sordino-participant", "sordino-coordinator"),
-        ("sordino-participant", "sordino-store"),
         ("sordino-coordinator", "sordino-participant"),
     ] {
         let target = Fake::ours(to);
