@@ -568,6 +568,6 @@ fn what_is_shipped_has_no_point() {
     let [shipped, tested] = [features("normal,build"), features("normal,build,dev")];
     assert!(shipped.contains("sordino-coordinator v") && shipped.contains("sordino-participant v"), "{shipped}");
     assert_eq!(points(&shipped), BTreeSet::new());
-    let expected = ["sordino-coordinator", "sordino-participant", "sordino-secagg"];
+    let expected = ["sordino-coordinator", "sordino-participant", "sordino-secagg", "sordino-store"];
     assert_eq!(points(&tested), expected.map(str::to_owned).into());
 }

@@ -40,13 +40,15 @@ pub enum Permission {
     ReadMetrics,
     /// See privacy budgets; a participant sees its own account.
     ReadBudget,
+    /// See the privacy ledger's history, which names everybody.
+    ReadLedger,
     /// Open a privacy budget for a population or data version that has none yet.
     OpenBudget,
 }
 
 impl Permission {
     /// Every permission, in the order of declaration.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::ObtainToken,
         Self::ReadTasks,
         Self::CreateTask,
@@ -61,6 +63,7 @@ impl Permission {
         Self::RevokeParticipant,
         Self::ReadMetrics,
         Self::ReadBudget,
+        Self::ReadLedger,
         Self::OpenBudget,
     ];
 
@@ -81,6 +84,7 @@ impl Permission {
             Self::RevokeParticipant => "revoke_participant",
             Self::ReadMetrics => "read_metrics",
             Self::ReadBudget => "read_budget",
+            Self::ReadLedger => "read_ledger",
             Self::OpenBudget => "open_budget",
         }
     }
@@ -111,6 +115,7 @@ impl Role {
                 | P::IssueJoinToken
                 | P::RevokeParticipant
                 | P::ReadMetrics
+                | P::ReadLedger
                 | P::OpenBudget => false,
             },
             Self::Coordinator => match permission {
@@ -124,7 +129,8 @@ impl Role {
                 | P::ReadRelease
                 | P::ReadParticipants
                 | P::ReadMetrics
-                | P::ReadBudget => true,
+                | P::ReadBudget
+                | P::ReadLedger => true,
                 P::TakePartInRound | P::IssueJoinToken | P::RevokeParticipant | P::OpenBudget => false,
             },
             Self::Admin => match permission {
@@ -141,6 +147,7 @@ impl Role {
                 | P::RevokeParticipant
                 | P::ReadMetrics
                 | P::ReadBudget
+                | P::ReadLedger
                 | P::OpenBudget => true,
                 P::TakePartInRound => false,
             },
@@ -151,7 +158,8 @@ impl Role {
                 | P::ReadRelease
                 | P::ReadParticipants
                 | P::ReadMetrics
-                | P::ReadBudget => true,
+                | P::ReadBudget
+                | P::ReadLedger => true,
                 P::CreateTask
                 | P::ControlTask
                 | P::TakePartInRound
@@ -215,7 +223,7 @@ mod tests {
     use super::*;
 
     /// Columns in the order of [`Role::ALL`]: client, coordinator, admin, auditor.
-    const TABLE: [(&str, [char; 4]); 15] = [
+    const TABLE: [(&str, [char; 4]); 16] = [
         ("obtain_token", ['x', 'x', 'x', 'x']),
         ("read_tasks", ['x', 'x', 'x', 'x']),
         ("create_task", ['-', 'x', 'x', '-']),
@@ -230,6 +238,7 @@ mod tests {
         ("revoke_participant", ['-', '-', 'x', '-']),
         ("read_metrics", ['-', 'x', 'x', 'x']),
         ("read_budget", ['x', 'x', 'x', 'x']),
+        ("read_ledger", ['-', 'x', 'x', 'x']),
         ("open_budget", ['-', '-', 'x', '-']),
     ];
 

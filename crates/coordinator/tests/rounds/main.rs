@@ -7,6 +7,7 @@ mod common;
 mod hostile;
 mod lies;
 mod network;
+mod privacy;
 mod raw;
 mod registrar;
 mod site;

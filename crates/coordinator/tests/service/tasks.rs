@@ -38,7 +38,10 @@ async fn a_policy_that_cannot_work_is_refused_in_one_sentence() {
     let federation = TestFederation::start().await;
     let model = federation.upload(&model(&[0.5; 7])).await;
     for (policy, named) in [
-        ("[task]\nname = \"a\"\nrounds = 1\n".to_owned(), "privacy.enabled"),
+        (
+            "[task]\nname = \"a\"\nrounds = 1\n[privacy]\namplification = \"poisson\"\n".to_owned(),
+            "privacy.amplification",
+        ),
         (format!("{POLICY}epsilonn = 3\n"), "epsilonn"),
         (format!("{POLICY}[cohort]\nmin = 2\n"), "cohort.min"),
         (POLICY.replace("rounds = 3", "rounds = 3\nvisibility = \"open\""), "task.visibility"),
@@ -72,7 +75,10 @@ async fn a_repeated_request_makes_one_task() {
     assert_eq!(code(send(POLICY.replace('3', "4"), "make-sepsis").await).await, Code::IdempotencyConflict);
     assert_eq!(code(send(POLICY.into(), "short").await).await, Code::Malformed);
     // What failed is not remembered: the key is free for the request that works.
-    assert_eq!(code(send(POLICY.replace("false", "true"), "make-other").await).await, Code::PolicyRefused);
+    assert_eq!(
+        code(send(POLICY.replace("enabled = false", "noise_multiplier = 0.0"), "make-other").await).await,
+        Code::PolicyRefused
+    );
     assert_eq!(send(POLICY.into(), "make-other").await.status(), StatusCode::CREATED);
     let page: Page<Task> = federation.admin.get("/v1/tasks").send().await.unwrap().json().await.unwrap();
     assert_eq!(page.items.len(), 2);
