@@ -27,7 +27,8 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// `slope`: of `-ln(delta)` over epsilon; `slack`: how much the grid may add to `ln(delta)`.
+    /// `slope`: of `-ln(delta)` over epsilon; `slack`: how much the grid may add to `ln(delta)`, if that takes no
+    /// more than `len_max` places.
     pub(super) fn new(
         losses: &[(Loss, f64)],
         sketch: &Sketch,
@@ -35,6 +36,7 @@ impl Tail {
         ln_mass: f64,
         slope: f64,
         slack: f64,
+        len_max: usize,
     ) -> Result<Self, DpError> {
         let steps: f64 = losses.iter().map(|loss| loss.1).sum();
         let Window { c, low, high, noise } = sketch.window(saddle, REACH / saddle.c, MARGIN);
@@ -42,7 +44,7 @@ impl Tail {
         // T step^2 slope (slope + 1) / 12 in ln(delta).
         let bend = (slope * (slope + 1.0)).sqrt();
         let wanted = (12.0 * slack / steps).sqrt() / bend;
-        let (step, len) = grid(high - low, wanted, losses)?;
+        let (step, len) = grid(high - low, wanted, len_max, losses)?;
         let fft = Fft::new(len);
         let width_max = (0.15 * slack.sqrt() / bend).max(step);
         let mut product = Product::new(&fft);
@@ -156,13 +158,13 @@ pub(super) struct Found {
 }
 
 /// The step and the number of places: a power of two.
-fn grid(window: f64, wanted: f64, losses: &[(Loss, f64)]) -> Result<(f64, usize), DpError> {
+fn grid(window: f64, wanted: f64, len_max: usize, losses: &[(Loss, f64)]) -> Result<(f64, usize), DpError> {
     let places = (window / wanted).max(LEN_MIN as f64);
     if !places.is_finite() || window <= 0.0 {
         return Err(TOO_FINE);
     }
     let mut len = LEN_MIN;
-    while (len as f64) < places && len < LEN_MAX {
+    while (len as f64) < places && len < len_max {
         len *= 2;
     }
     let mut step = window / len as f64;
@@ -170,7 +172,7 @@ fn grid(window: f64, wanted: f64, losses: &[(Loss, f64)]) -> Result<(f64, usize)
     let spacing = losses.iter().map(|loss| loss.0.spacing).find(|&spacing| spacing > 0.0);
     if let Some(spacing) = spacing.filter(|&spacing| losses.iter().all(|loss| loss.0.spacing == spacing)) {
         step = spacing / (spacing / step).floor().max(1.0);
-        while (len as f64) * step < window && len < LEN_MAX {
+        while (len as f64) * step < window && len < len_max {
             len *= 2;
         }
         step = step.max(window / len as f64);
