@@ -11,8 +11,11 @@ use crate::numeric::LnSum;
 
 /// The tilted distribution of the composed loss, in one period of the grid.
 pub(super) struct Tail {
-    /// Tilted masses; the index is the place modulo the length.
+    /// Tilted masses; the index is the place modulo their number.
     composed: Composed,
+    /// Places of the grid that losses were put onto.
+    len: usize,
+    /// Between the places of the composed loss.
     step: f64,
     /// Loss of place 0.
     origin: f64,
@@ -61,15 +64,17 @@ impl Tail {
             product.multiply(&spectrum);
             parts.push((gridded, loss_origin(loss), *count));
         }
-        let composed = product.compose();
-        let end = ((low - origin) / step).floor() + len as f64;
+        let composed = product.compose(c * step, step, steps);
+        let wide = step * composed.stride as f64;
+        let end = ((low - origin) / wide).floor() + composed.masses.len() as f64;
         if end.abs() > 1e15 || !end.is_finite() {
             return Err(TOO_FINE);
         }
         #[expect(clippy::cast_possible_truncation, reason = "checked")]
         let end = end as i64;
-        let beyond = infinite + chernoff(&parts, step, c, origin + end as f64 * step);
-        Ok(Self { composed, step, origin, c, ln_scale, end, beyond, saddle })
+        // What lies between the last place and the end may have been split.
+        let beyond = infinite + chernoff(&parts, step, c, origin + (end - 1) as f64 * wide);
+        Ok(Self { composed, len, step: wide, origin, c, ln_scale, end, beyond, saddle })
     }
 
     /// Sums from the end of the window down, until `stop` says so; `stop` sees the next lower loss and both sums.
@@ -78,7 +83,7 @@ impl Tail {
     /// with the error of the masses in `first`. That error is at most the sum of the weights times the largest error, and
     /// at most the root of the sum of squares of one times that of the other (Cauchy, Schwarz).
     fn walk<T>(&self, mut stop: impl FnMut(f64, f64, f64) -> Option<T>) -> Option<T> {
-        let Composed { masses, each, together } = &self.composed;
+        let Composed { masses, each, together, .. } = &self.composed;
         let len = masses.len() as i64;
         let (mut first, mut second) = (self.beyond, 0.0);
         let tilt = self.c * self.step;
@@ -94,8 +99,9 @@ impl Tail {
                 weight = (self.ln_scale - self.c * loss).exp();
                 shrink = (self.saddle.epsilon - loss).exp();
             }
-            #[expect(clippy::cast_possible_truncation, reason = "a remainder by a length")]
-            let mass = masses[place.rem_euclid(len) as usize] * weight;
+            // A remainder by a power of two.
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below len")]
+            let mass = masses[(place & (len - 1)) as usize] * weight;
             first += mass;
             second += mass * shrink;
             let most = first + first.abs() * rounding + error * weight;
@@ -141,9 +147,9 @@ impl Tail {
         found.or(Some(Found { epsilon: lowest, slope: self.c, valid: false }))
     }
 
-    /// Places in the window.
+    /// Places of the grid that losses were put onto.
     pub(super) fn len(&self) -> usize {
-        self.composed.masses.len()
+        self.len
     }
 }
 
