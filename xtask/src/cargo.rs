@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use cargo_metadata::{Metadata, MetadataCommand};
+use cargo_metadata::{Artifact, Message, Metadata, MetadataCommand};
 
 use crate::report::Failure;
 
@@ -100,6 +100,14 @@ pub(crate) fn output(command: &mut Command) -> Result<String, Failure> {
     }
 }
 
+/// The executable that was wanted of those that cargo's messages name (`--message-format=json`).
+pub(crate) fn executable(messages: &str, wanted: impl Fn(&Artifact) -> bool) -> Option<PathBuf> {
+    Message::parse_stream(messages.as_bytes()).filter_map(Result::ok).find_map(|message| match message {
+        Message::CompilerArtifact(artifact) if wanted(&artifact) => artifact.executable.map(Into::into),
+        _ => None,
+    })
+}
+
 /// Cargo names itself to what it runs, so that a chosen toolchain stays chosen.
 fn program() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
@@ -171,5 +179,23 @@ mod tests {
         assert!(matches!(failed, Err(Failure::Command { .. })), "{failed:?}");
         let missing = run(&mut Command::new("no-such-program-anywhere"));
         assert!(matches!(missing, Err(Failure::Start { .. })), "{missing:?}");
+    }
+
+    #[test]
+    fn an_executable_is_found_among_cargos_messages() {
+        let artifact = |name: &str, test: bool, executable: &str| {
+            format!(
+                r#"{{"reason":"compiler-artifact","package_id":"path+file:///x#{name}@0.1.0","manifest_path":"/x/Cargo.toml","target":{{"kind":["lib"],"crate_types":["lib"],"name":"{name}","src_path":"/x/src/lib.rs","edition":"2024","doc":true,"doctest":true,"test":true}},"profile":{{"opt_level":"3","debuginfo":1,"debug_assertions":true,"overflow_checks":true,"test":{test}}},"features":[],"filenames":[],"executable":{executable},"fresh":true}}"#
+            )
+        };
+        let messages = [
+            artifact("aes", false, "null"),
+            artifact("sordino_kernel", true, r#""/x/target/debug/deps/sordino_kernel-1""#),
+            r#"{"reason":"build-finished","success":true}"#.to_owned(),
+        ];
+        let tests = |messages: &str| executable(messages, |artifact| artifact.profile.test);
+        assert_eq!(tests(&messages.join("\n")), Some("/x/target/debug/deps/sordino_kernel-1".into()));
+        assert_eq!(tests(&messages[0]), None);
+        assert_eq!(tests("not json"), None);
     }
 }

@@ -15,6 +15,7 @@ mod fuzz;
 mod lint;
 mod mutate;
 mod neon;
+mod noise;
 mod report;
 mod valgrind;
 
@@ -85,6 +86,8 @@ enum Chore {
     },
     /// Run the release build's demo for a few rounds and check what it reports
     Demo,
+    /// Check that the release build has no way to seed its privacy noise
+    Noise,
     /// Run real processes behind a bad network, kill them at random, and check that every sum is exact and nobody is stuck
     ///
     /// It ends with a table, and with an error when something did not hold; logs and faults are kept then.
@@ -113,6 +116,7 @@ fn main() -> ExitCode {
         Chore::Sim { mutate: true, only, .. } => mutate::run(&only),
         Chore::Sim { seeds, first, log, .. } => cargo::sim(seeds, first, log),
         Chore::Demo => demo::run(),
+        Chore::Noise => noise::run(),
         Chore::Chaos(chaos) => chaos::run(&chaos),
         Chore::Fuzz(fuzz) => fuzz::run(&fuzz),
         Chore::Valgrind => valgrind::run(),

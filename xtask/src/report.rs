@@ -40,6 +40,9 @@ pub(crate) enum Failure {
     /// Cargo built a package's tests and did not say where they are.
     #[error("cargo named no test binary of {package}; has it unit tests?")]
     NoTests { package: &'static str },
+    /// Cargo built the binary and did not say where it is.
+    #[error("cargo named no executable {binary}; is it still called so?")]
+    NoBinary { binary: &'static str },
     /// Cargo could not describe the workspace.
     #[error(
         "cannot read the dependency graph of {manifest}; if the Cargo.lock beside it is out of date, run `cargo metadata --format-version 1 --offline --manifest-path {manifest}` and commit the change"

@@ -50,8 +50,16 @@ fn main() -> Result<(), DpError> {
     };
     line("q = 0.01, sigma = 1, T = 1000", tight(0.01, 1.0, 1000, 1e-5), Some(0.1), &peer["pld_thousand"]);
     line("q = 1e-4, sigma = 1, T = 10^6", tight(1e-4, 1.0, 1_000_000, 1e-6), Some(0.1), &peer["pld_million"]);
-    line("q = 0.001, sigma = 4, T = 10^6", tight(1e-3, 4.0, 1_000_000, 1e-10), Some(0.1), &Value::Null);
-    line("q = 1e-6, sigma = 0.5, T = 10^6, the worst", tight(1e-6, 0.5, 1_000_000, 1e-9), None, &Value::Null);
+
+    println!("\nthe same, every reference case of T = 10^6; and how far above the truth it is");
+    for case in &millions() {
+        let of = |key: &str| case[key].as_f64().unwrap_or(f64::NAN);
+        let (q, sigma, delta, exact) = (of("q"), of("sigma"), of("delta"), of("eps_exact"));
+        let event = sampled(q, sigma, 1_000_000);
+        let above = pld::epsilon(&[event], delta)?.epsilon / exact - 1.0;
+        let name = format!("q = {q:e}, sigma = {sigma}, delta {delta:e}: {:+.4} %", 100.0 * above);
+        line(&name, tight(q, sigma, 1_000_000, delta), Some(0.1), &Value::Null);
+    }
 
     println!("\nsecond opinion");
     let event = sampled(0.01, 1.0, 1000);
@@ -79,6 +87,14 @@ fn default_orders_of_the_peer() -> Result<Orders, DpError> {
     let tenths = (11..110).map(|tenth| f64::from(tenth) / 10.0);
     let units = (11..64).map(f64::from);
     Orders::new(tenths.chain(units).chain([128.0, 256.0, 512.0, 1024.0]).collect())
+}
+
+/// The reference cases that took longest to compose.
+fn millions() -> Vec<Value> {
+    let text = include_str!("../../../vectors/dp/eps_sgm.json");
+    let file: Value = serde_json::from_str(text).expect("the vectors are JSON");
+    let cases = file["cases"].as_array().expect("the vectors are cases");
+    cases.iter().filter(|case| case["steps"] == 1_000_000).cloned().collect()
 }
 
 fn distinct_rounds() -> Result<f64, DpError> {

@@ -3,10 +3,10 @@
 //! Each loss is put onto a grid pessimistically, by connecting the dots (see `discretise`), then composed by a fast Fourier
 //! transform (Koskela et al. 2020, arXiv:1906.03049; Gopi et al. 2021, arXiv:2106.02848). Before the transform the masses
 //! are tilted, `p e^(cL)` with c at the saddle point, after it the tilt is taken off again: so it is the far tail that
-//! keeps its relative accuracy, at any delta. The grid is as fine as the answer needs. Everything that is left out is
-//! bounded and added to delta: mass of infinite losses; mass beyond the window (Chernoff); what the circle wraps around
-//! (which only adds); the rounding of the transform and of the powers (see `fft`). Adding and removing a unit are composed
-//! apart; the larger figure counts.
+//! keeps its relative accuracy, at any delta. The grid is as fine as the answer needs; a rough one tells where to look.
+//! Everything that is left out is bounded and added to delta: mass of infinite losses; mass beyond the window (Chernoff);
+//! what the circle wraps around (which only adds); the rounding of the transform and of the powers (see `fft`). Adding and
+//! removing a unit are composed apart; the larger figure counts.
 
 mod discretise;
 mod fft;
@@ -45,10 +45,21 @@ pub fn epsilon(events: &[Event], delta: f64) -> Result<Tight, DpError> {
     if let Some((q, sigma)) = one_gaussian(events) {
         return Ok(Tight { epsilon: round_up(inversion::one_step_epsilon(q, sigma, delta)), delta });
     }
-    for losses in composed_directions(events)? {
-        epsilon = epsilon.max(epsilon_of(&losses, delta)?);
+    let directions = composed_directions(events)?;
+    let mut searches = directions.iter().map(|losses| Search::new(losses, delta)).collect::<Result<Vec<_>, _>>()?;
+    for search in &mut searches {
+        // Where this fails, a finer grid may do.
+        let _found_or_not = search.look(&ROUGH);
     }
-    Ok(Tight { epsilon, delta })
+    // A rough figure is not below the truth either: the direction that costs less may need no finer one.
+    searches.sort_by(|one, other| other.least.total_cmp(&one.least));
+    for search in &mut searches {
+        if search.least > epsilon {
+            search.look(&FINE)?;
+            epsilon = epsilon.max(search.least);
+        }
+    }
+    Ok(Tight { epsilon: round_up(epsilon), delta })
 }
 
 /// The least delta of a composition at `epsilon`, up to about 0.1 %.
@@ -98,37 +109,64 @@ pub(crate) fn composed_directions(events: &[Event]) -> Result<Vec<Vec<(Loss, f64
     Ok((0..needed).map(of).collect())
 }
 
-/// One direction.
-///
-/// The saddle point tells where to look; where large losses decide, it is off, and what was found tells better. Every
-/// attempt gives a valid figure; the least counts.
-fn epsilon_of(losses: &[(Loss, f64)], delta: f64) -> Result<f64, DpError> {
-    let ln_delta = delta.ln();
-    let ln_mass = ln_infinite(losses, ln_delta);
-    let sketch = Sketch::new(losses, ln_mass)?;
-    let mut saddle = sketch.for_delta(ln_delta);
-    let mut slope = saddle.c;
-    let mut least = f64::INFINITY;
-    for _ in 0..ATTEMPTS {
-        let slack = EPSILON_GOAL * saddle.epsilon + EPSILON_FLOOR;
-        saddle.c = saddle.c.min(1.0 / slack);
-        slope = slope.min(1.0 / slack);
-        let tail = Tail::new(losses, &sketch, saddle, ln_mass, slope, (slope * slack).clamp(1e-7, 0.3))?;
-        let found = tail.epsilon(delta).ok_or(BELOW_ERROR)?;
-        if found.valid {
-            least = least.min(found.epsilon);
-        }
-        // Good enough if the tilt was made for about this epsilon and the grid for about this slope.
-        let near = (found.epsilon - saddle.epsilon).abs() * saddle.c.max(found.slope.min(4.0 * saddle.c)) < 3.0;
-        if found.valid && near && (found.slope < 1.5 * slope || tail.len() >= LEN_MAX) {
-            break;
-        }
-        saddle = Saddle { ln_delta, ..sketch.for_epsilon(found.epsilon) };
-        slope = if found.valid { found.slope.max(saddle.c) } else { saddle.c.max(slope) };
+/// The search for the epsilon of one direction.
+struct Search<'a> {
+    losses: &'a [(Loss, f64)],
+    sketch: Sketch,
+    delta: f64,
+    /// Logarithm of the mass of one step that may count as an infinite loss.
+    ln_mass: f64,
+    /// Where to look next.
+    saddle: Saddle,
+    /// Of `-ln(delta)` over epsilon, there.
+    slope: f64,
+    /// The least figure so far; none is below the truth.
+    least: f64,
+}
+
+/// How fine a grid is.
+struct Fineness {
+    /// Slack of epsilon, in units of the goal.
+    slack: f64,
+    len_max: usize,
+}
+
+impl<'a> Search<'a> {
+    fn new(losses: &'a [(Loss, f64)], delta: f64) -> Result<Self, DpError> {
+        let ln_mass = ln_infinite(losses, delta.ln());
+        let sketch = Sketch::new(losses, ln_mass)?;
+        let saddle = sketch.for_delta(delta.ln());
+        // Above the largest loss, delta is 0.
+        let least = losses.iter().map(|(loss, count)| loss.most() * count).sum();
+        Ok(Self { losses, sketch, delta, ln_mass, saddle, slope: saddle.c, least })
     }
-    // Above the largest loss, delta is 0.
-    least = least.min(losses.iter().map(|(loss, count)| loss.most() * count).sum());
-    if least.is_finite() { Ok(round_up(least)) } else { Err(BELOW_ERROR) }
+
+    /// Looks at tails until one was made for about what is found there.
+    ///
+    /// The saddle point tells where to look; where large losses decide, it is off, and what was found tells better.
+    fn look(&mut self, grid: &Fineness) -> Result<(), DpError> {
+        for _ in 0..ATTEMPTS {
+            let goal = EPSILON_GOAL * self.saddle.epsilon + EPSILON_FLOOR;
+            let mut saddle = self.saddle;
+            saddle.c = saddle.c.min(1.0 / goal);
+            let slope = self.slope.min(1.0 / goal);
+            let slack = (slope * goal * grid.slack).clamp(1e-7, 0.3);
+            let tail = Tail::new(self.losses, &self.sketch, saddle, self.ln_mass, slope, slack, grid.len_max)?;
+            let found = tail.epsilon(self.delta).ok_or(BELOW_ERROR)?;
+            if found.valid {
+                self.least = self.least.min(found.epsilon);
+            }
+            // Good enough if the tilt was made for about this epsilon and the grid for about this slope.
+            let near = (found.epsilon - saddle.epsilon).abs() * saddle.c.max(found.slope.min(4.0 * saddle.c)) < 3.0;
+            let settled = found.valid && near && (found.slope < 1.5 * slope || tail.len() >= grid.len_max);
+            self.saddle = Saddle { ln_delta: self.delta.ln(), ..self.sketch.for_epsilon(found.epsilon) };
+            self.slope = if found.valid { found.slope.max(self.saddle.c) } else { self.saddle.c.max(slope) };
+            if settled {
+                break;
+            }
+        }
+        if self.least.is_finite() { Ok(()) } else { Err(BELOW_ERROR) }
+    }
 }
 
 /// One direction.
@@ -138,7 +176,7 @@ fn delta_of(losses: &[(Loss, f64)], epsilon: f64) -> Result<f64, DpError> {
     let ln_mass = ln_infinite(losses, rough.ln_delta.min(0.0));
     let sketch = Sketch::new(losses, ln_mass)?;
     let saddle = sketch.for_epsilon(epsilon);
-    let tail = Tail::new(losses, &sketch, saddle, ln_mass, saddle.c, DELTA_GOAL)?;
+    let tail = Tail::new(losses, &sketch, saddle, ln_mass, saddle.c, DELTA_GOAL, LEN_MAX)?;
     Ok(round_up(tail.delta(epsilon)).min(1.0))
 }
 
@@ -148,6 +186,10 @@ fn ln_infinite(losses: &[(Loss, f64)], ln_delta: f64) -> f64 {
     ln_delta - steps.ln() - MARGIN - 1.0
 }
 
+/// To know where to look closely.
+const ROUGH: Fineness = Fineness { slack: 64.0, len_max: 1 << 15 };
+/// For the figure.
+const FINE: Fineness = Fineness { slack: 1.0, len_max: LEN_MAX };
 const METHOD: &str = "privacy loss distribution";
 const BELOW_ERROR: DpError =
     DpError::NotConverging { method: METHOD, why: "delta is below the error bound of the composition" };

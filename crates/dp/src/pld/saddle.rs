@@ -116,13 +116,18 @@ impl Sketch {
     /// `E[e^(c2 S)] e^(-c2 high + c R)` for any `c2 > c`, where R is the window's length.
     pub(crate) fn window(&self, saddle: Saddle, reach: f64, margin: f64) -> Window {
         let lowest = saddle.epsilon - reach;
-        let mut lows = vec![(lowest, 0.0)];
+        let mut lows = Vec::new();
+        // Of the probability of a loss below the lowest.
+        let mut ln_below = 0.0_f64;
         for factor in FLATTER {
-            let [k, slope, _] = self.cumulants(-saddle.c * factor);
+            let turned = saddle.c * factor;
+            let [k, slope, _] = self.cumulants(-turned);
+            ln_below = ln_below.min(k + turned * lowest);
             if slope < lowest {
-                lows.push((slope, k + saddle.c * factor * slope));
+                lows.push((slope, k + turned * slope));
             }
         }
+        lows.push((lowest, ln_below));
         let steps: f64 = self.parts.iter().map(|part| part.0).sum();
         let mut best = Window { c: saddle.c, low: lowest, high: f64::INFINITY, noise: 1.0 };
         let mut least = f64::INFINITY;

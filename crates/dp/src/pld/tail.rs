@@ -11,8 +11,11 @@ use crate::numeric::LnSum;
 
 /// The tilted distribution of the composed loss, in one period of the grid.
 pub(super) struct Tail {
-    /// Tilted masses; the index is the place modulo the length.
+    /// Tilted masses; the index is the place modulo their number.
     composed: Composed,
+    /// Places of the grid that losses were put onto.
+    len: usize,
+    /// Between the places of the composed loss.
     step: f64,
     /// Loss of place 0.
     origin: f64,
@@ -27,7 +30,8 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// `slope`: of `-ln(delta)` over epsilon; `slack`: how much the grid may add to `ln(delta)`.
+    /// `slope`: of `-ln(delta)` over epsilon; `slack`: how much the grid may add to `ln(delta)`, if that takes no
+    /// more than `len_max` places.
     pub(super) fn new(
         losses: &[(Loss, f64)],
         sketch: &Sketch,
@@ -35,6 +39,7 @@ impl Tail {
         ln_mass: f64,
         slope: f64,
         slack: f64,
+        len_max: usize,
     ) -> Result<Self, DpError> {
         let steps: f64 = losses.iter().map(|loss| loss.1).sum();
         let Window { c, low, high, noise } = sketch.window(saddle, REACH / saddle.c, MARGIN);
@@ -42,7 +47,7 @@ impl Tail {
         // T step^2 slope (slope + 1) / 12 in ln(delta).
         let bend = (slope * (slope + 1.0)).sqrt();
         let wanted = (12.0 * slack / steps).sqrt() / bend;
-        let (step, len) = grid(high - low, wanted, losses)?;
+        let (step, len) = grid(high - low, wanted, len_max, losses)?;
         let fft = Fft::new(len);
         let width_max = (0.15 * slack.sqrt() / bend).max(step);
         let mut product = Product::new(&fft);
@@ -59,15 +64,17 @@ impl Tail {
             product.multiply(&spectrum);
             parts.push((gridded, loss_origin(loss), *count));
         }
-        let composed = product.compose();
-        let end = ((low - origin) / step).floor() + len as f64;
+        let composed = product.compose(c * step, step, steps);
+        let wide = step * composed.stride as f64;
+        let end = ((low - origin) / wide).floor() + composed.masses.len() as f64;
         if end.abs() > 1e15 || !end.is_finite() {
             return Err(TOO_FINE);
         }
         #[expect(clippy::cast_possible_truncation, reason = "checked")]
         let end = end as i64;
-        let beyond = infinite + chernoff(&parts, step, c, origin + end as f64 * step);
-        Ok(Self { composed, step, origin, c, ln_scale, end, beyond, saddle })
+        // What lies between the last place and the end may have been split.
+        let beyond = infinite + chernoff(&parts, step, c, origin + (end - 1) as f64 * wide);
+        Ok(Self { composed, len, step: wide, origin, c, ln_scale, end, beyond, saddle })
     }
 
     /// Sums from the end of the window down, until `stop` says so; `stop` sees the next lower loss and both sums.
@@ -76,7 +83,7 @@ impl Tail {
     /// with the error of the masses in `first`. That error is at most the sum of the weights times the largest error, and
     /// at most the root of the sum of squares of one times that of the other (Cauchy, Schwarz).
     fn walk<T>(&self, mut stop: impl FnMut(f64, f64, f64) -> Option<T>) -> Option<T> {
-        let Composed { masses, each, together } = &self.composed;
+        let Composed { masses, each, together, .. } = &self.composed;
         let len = masses.len() as i64;
         let (mut first, mut second) = (self.beyond, 0.0);
         let tilt = self.c * self.step;
@@ -92,8 +99,9 @@ impl Tail {
                 weight = (self.ln_scale - self.c * loss).exp();
                 shrink = (self.saddle.epsilon - loss).exp();
             }
-            #[expect(clippy::cast_possible_truncation, reason = "a remainder by a length")]
-            let mass = masses[place.rem_euclid(len) as usize] * weight;
+            // A remainder by a power of two.
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below len")]
+            let mass = masses[(place & (len - 1)) as usize] * weight;
             first += mass;
             second += mass * shrink;
             let most = first + first.abs() * rounding + error * weight;
@@ -139,9 +147,9 @@ impl Tail {
         found.or(Some(Found { epsilon: lowest, slope: self.c, valid: false }))
     }
 
-    /// Places in the window.
+    /// Places of the grid that losses were put onto.
     pub(super) fn len(&self) -> usize {
-        self.composed.masses.len()
+        self.len
     }
 }
 
@@ -156,13 +164,13 @@ pub(super) struct Found {
 }
 
 /// The step and the number of places: a power of two.
-fn grid(window: f64, wanted: f64, losses: &[(Loss, f64)]) -> Result<(f64, usize), DpError> {
+fn grid(window: f64, wanted: f64, len_max: usize, losses: &[(Loss, f64)]) -> Result<(f64, usize), DpError> {
     let places = (window / wanted).max(LEN_MIN as f64);
     if !places.is_finite() || window <= 0.0 {
         return Err(TOO_FINE);
     }
     let mut len = LEN_MIN;
-    while (len as f64) < places && len < LEN_MAX {
+    while (len as f64) < places && len < len_max {
         len *= 2;
     }
     let mut step = window / len as f64;
@@ -170,7 +178,7 @@ fn grid(window: f64, wanted: f64, losses: &[(Loss, f64)]) -> Result<(f64, usize)
     let spacing = losses.iter().map(|loss| loss.0.spacing).find(|&spacing| spacing > 0.0);
     if let Some(spacing) = spacing.filter(|&spacing| losses.iter().all(|loss| loss.0.spacing == spacing)) {
         step = spacing / (spacing / step).floor().max(1.0);
-        while (len as f64) * step < window && len < LEN_MAX {
+        while (len as f64) * step < window && len < len_max {
             len *= 2;
         }
         step = step.max(window / len as f64);
