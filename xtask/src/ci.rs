@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::report::Failure;
-use crate::{arrows, cargo, chaos, demo, deny, fuzz, lint, mutate, noise, valgrind};
+use crate::{arrows, cargo, chaos, demo, deny, fuzz, lint, mutate, valgrind};
 
 /// A step's name, which is also the command that runs it alone, and what it does.
 type Step = (&'static str, fn() -> Result<(), Failure>);
@@ -21,7 +21,6 @@ const STEPS: &[Step] = &[
     ("sim --mutate --few", mutate::few),
     ("demo", demo::run),
     // Behind the demo, whose binary it looks at.
-    ("noise", noise::run),
     ("chaos --rounds 4 --seed 1", chaos::in_short),
 ];
 
