@@ -101,10 +101,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a sum that no honest inputs have is decoded",
-        edits: &[codec(
-            "if squared > limit { Err(DecodeError::Norm) } else { Ok(()) }",
-            "let _ = limit;\n        Ok(())",
-        )],
+        edits: &[codec("if squared <= limit {", "if squared <= limit || !integers.is_empty() {")],
         tests: &[in_program("sordino-codec", &["--test", "encoding"], "sums_that_no_honest_inputs_have_are_refused")],
     },
     Mutant {
