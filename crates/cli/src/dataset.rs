@@ -67,6 +67,11 @@ impl Rows {
         }
     }
 
+    /// Whether features are scaled by statistics of the rows themselves.
+    pub(crate) fn is_scaled_by_rows(&self) -> bool {
+        matches!(self.scale, Some(Scale(Scaling::ZScore)))
+    }
+
     fn scaled(&self, mut rows: Dataset, otherwise: Scaling) -> Result<Dataset, Failure> {
         let scaling = self.scale.map_or(otherwise, |Scale(scaling)| scaling);
         scaling.fit(&rows).map_err(Failure::Scaling)?.apply(&mut rows);

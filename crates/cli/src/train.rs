@@ -110,6 +110,6 @@ impl Train {
                 ChaCha20Rng::from_seed(seed)
             }
         };
-        Ok(Box::new(BuiltinTrainer::new(rows, rng)))
+        Ok(Box::new(BuiltinTrainer::new(rows, rng).scaled_by_rows(self.rows.is_scaled_by_rows())))
     }
 }

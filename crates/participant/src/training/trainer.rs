@@ -93,6 +93,12 @@ pub enum TrainError {
         /// Most rows.
         max: usize,
     },
+    /// Records are to be protected, and the features of each depend on all of them.
+    #[error(
+        "the features are scaled by statistics of this site's own rows (z-score), which shows each record in all others: \
+         scale by public constants where the policy protects records"
+    )]
+    ScaledByRows,
     /// The `--exec` program failed.
     #[error(transparent)]
     Exec(#[from] ExecError),
@@ -104,12 +110,21 @@ pub enum TrainError {
 pub struct BuiltinTrainer<R> {
     dataset: Dataset,
     rng: R,
+    /// Features were scaled by statistics of these very rows.
+    scaled_by_rows: bool,
 }
 
 impl<R: CryptoRng + Send> BuiltinTrainer<R> {
     /// Trains on these rows, in orders drawn from `rng`.
     pub fn new(dataset: Dataset, rng: R) -> Self {
-        Self { dataset, rng }
+        Self { dataset, rng, scaled_by_rows: false }
+    }
+
+    /// Notes that the features were scaled by statistics of these very rows: one record then moves all others, and no noise
+    /// on gradients hides it. Rounds that protect records are refused.
+    #[must_use]
+    pub fn scaled_by_rows(self, scaled_by_rows: bool) -> Self {
+        Self { scaled_by_rows, ..self }
     }
 
     /// The local rows.
@@ -121,6 +136,9 @@ impl<R: CryptoRng + Send> BuiltinTrainer<R> {
 impl<R: CryptoRng + Send> Trainer for BuiltinTrainer<R> {
     fn train(&mut self, model: &Tensors, round: &RoundInfo) -> Result<Trained, TrainError> {
         round.hyperparameters.validate()?;
+        if round.privacy.is_some() && self.scaled_by_rows {
+            return Err(TrainError::ScaledByRows);
+        }
         let architecture = Architecture::of(model.layout())?;
         architecture.check(&self.dataset)?;
         let mut weights = model.values().to_vec();

@@ -225,6 +225,9 @@ fn a_private_round_of_the_builtin_trainer() {
     let data = Dataset::new(vec![0.0, 10.0, f32::MAX, 10.0], vec![0, 0, 0, 1], 1, 2).unwrap();
     let mut round = RoundInfo { round: 1, hyperparameters: plain(0.1, 2), privacy: Some(privacy()) };
     let run = |round: &RoundInfo| BuiltinTrainer::new(data.clone(), ChaCha20Rng::seed_from_u64(1)).train(&model, round);
+    let fitted =
+        BuiltinTrainer::new(data.clone(), ChaCha20Rng::seed_from_u64(1)).scaled_by_rows(true).train(&model, &round);
+    assert!(matches!(fitted, Err(TrainError::ScaledByRows)), "one record would be in all others");
     let trained = run(&round).unwrap();
     assert_eq!(trained.num_examples, 1);
     let loss = trained.metrics[METRIC_LOSS_SUM];
