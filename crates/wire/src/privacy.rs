@@ -372,6 +372,3 @@ const VARIANCE_SLACK: f64 = 1e-12;
 const MULTIPLIER_MAX: f64 = 10_000.0;
 /// Below it, participant-level privacy leaves little of a model.
 pub const COHORT_FOR_PARTICIPANTS: u32 = 50;
-
-#[cfg(test)]
-mod tests;
