@@ -17,14 +17,20 @@ _COINS = 2.0**64
 _POLICY = {
     "task": ["name", "kind", "visibility", "rounds", "strategy"],
     "cohort": ["min", "target", "max_dropout_fraction", "max_corrupt_fraction"],
-    "privacy": ["enabled", "clip_norm"],
+    "privacy": [
+        "enabled", "unit", "population", "data_version", "total_epsilon", "delta", "clip_norm", "noise_multiplier",
+        "target_epsilon", "metric_noise_multiplier", "schedule", "amplification", "noise", "example_clip", "sampling_rate",
+        "steps",
+    ],  # fmt: skip
     "robustness": ["proof", "groups"],
     "masking": ["pq", "prg"],
     "encoding": ["precision_bits", "max_weight", "metrics"],
     "timing": ["gather", "participant_timeout", "round_timeout", "step_timeout", "step_grace"],
     "training": ["local_epochs", "batch_size", "learning_rate", "momentum"],
 }
-_METRIC = ["name", "max", "resolution"]
+_METRIC = ["name", "max", "resolution", "record_max"]
+# Left out of a policy that does not set them.
+_OPTIONAL = {"noise_multiplier", "target_epsilon", "steps"}
 
 
 class _Written(float):
@@ -45,6 +51,7 @@ def _canonical(value, keys):
     """JSON without spaces, the keys of an object in the order that the description gives them."""
     if isinstance(value, dict):
         members = keys if isinstance(keys, dict) else dict.fromkeys(keys)
+        members = {key: inner for key, inner in members.items() if key in value or key not in _OPTIONAL}
         if set(value) != set(members):
             raise Refusal(f"a policy with the keys {sorted(value)}, known are {sorted(members)}")
         inner = (f"{json.dumps(key)}:{_canonical(value[key], members[key])}" for key in members)
