@@ -66,14 +66,15 @@ pub(crate) fn verify_all(claims: &[Claim<'_>]) -> Result<(), usize> {
 /// of the point R in a signature and [`verify_batch`] does not, and what we ask of a key.
 pub(crate) fn is_plain(point: &[u8; 32]) -> bool {
     static SMALL: LazyLock<[[u8; 32]; 8]> = LazyLock::new(|| EIGHT_TORSION.map(|point| point.compress().to_bytes()));
-    let without_sign = |mut point: [u8; 32]| {
-        point[31] &= 0x7f;
-        point
+    let without_sign = |point: &[u8; 32]| {
+        let mut y = *point;
+        y[31] &= 0x7f;
+        y
     };
-    let y = without_sign(*point);
+    let y = without_sign(point);
     // At least 2^255 - 19.
     let unreduced = y[0] >= 0xed && y[1..31].iter().all(|&byte| byte == 0xff) && y[31] == 0x7f;
-    !unreduced && SMALL.iter().all(|small| without_sign(*small) != y)
+    !unreduced && SMALL.iter().all(|small| without_sign(small) != y)
 }
 
 /// A participant's message before its signature.
