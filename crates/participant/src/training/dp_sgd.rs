@@ -71,7 +71,7 @@ pub(super) struct Randomness {
 
 impl Randomness {
     /// New, from the operating system.
-    pub(super) fn from_os() -> Result<Self, Unseeded<getrandom::Error>> {
+    pub(super) fn fresh() -> Result<Self, Unseeded<getrandom::Error>> {
         let draws = ChaCha20Rng::try_from_rng(&mut getrandom::SysRng).map_err(Unseeded::Source)?;
         Ok(Self { draws, noise: NoiseRng::from_os(getrandom::fill)? })
     }

@@ -66,14 +66,19 @@ impl Architecture {
         Ok(sum)
     }
 
-    /// Weights to begin with: normal with variance 2 / inputs, biases 0 (He et al. 2015, "Delving Deep into
-    /// Rectifiers", section 2.2).
+    /// Weights to begin with. Of the perceptron: normal with variance 2 / inputs, biases 0 (He et al. 2015, "Delving Deep
+    /// into Rectifiers", section 2.2). Softmax regression begins at 0, whatever the seed: it has no symmetry to break, its
+    /// loss is convex, and rounds whose updates are clipped or noised would first have to undo what chance put there.
     ///
     /// # Errors
     /// As [`Self::parameters`].
     #[expect(clippy::cast_possible_truncation, reason = "a weight is an f32")]
     pub fn initial_values(self, seed: u64) -> Result<Vec<f32>, ModelError> {
-        let mut weights = Vec::with_capacity(self.parameters()?);
+        let parameters = self.parameters()?;
+        if let Self::Softmax { .. } = self {
+            return Ok(vec![0.0; parameters]);
+        }
+        let mut weights = Vec::with_capacity(parameters);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         for Layer { inputs, outputs } in self.layers() {
             let deviation = (2.0 / inputs as f64).sqrt();

@@ -145,7 +145,7 @@ impl<R: CryptoRng + Send> Trainer for BuiltinTrainer<R> {
         if let Some(privacy) = &round.privacy {
             privacy.validate()?;
             let metrics = dp_sgd::metrics(architecture, &weights, &self.dataset, &privacy.record_max);
-            let mut randomness = dp_sgd::Randomness::from_os()?;
+            let mut randomness = dp_sgd::Randomness::fresh()?;
             let hyperparameters = &round.hyperparameters;
             dp_sgd::train(architecture, &mut weights, &self.dataset, hyperparameters, privacy, &mut randomness)?;
             let tensors = Tensors::new(model.layout().clone(), weights).map_err(ModelError::from)?;

@@ -109,6 +109,12 @@ fn initial_weights_have_the_variance_of_their_layer() {
 }
 
 #[test]
+fn softmax_regression_begins_at_zero() {
+    let softmax = Architecture::Softmax { features: 64, classes: 10 };
+    assert_eq!(softmax.initial_values(7).unwrap(), [0.0; 650]);
+}
+
+#[test]
 fn impossible_sizes_are_refused() {
     for architecture in [
         Architecture::Softmax { features: 0, classes: 2 },
