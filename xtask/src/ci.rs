@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::report::Failure;
-use crate::{arrows, cargo, chaos, demo, deny, fuzz, lint, mutate, valgrind};
+use crate::{arrows, cargo, chaos, demo, deny, fuzz, lint, mutate, noise, valgrind};
 
 /// A step's name, which is also the command that runs it alone, and what it does.
 type Step = (&'static str, fn() -> Result<(), Failure>);
@@ -20,7 +20,8 @@ const STEPS: &[Step] = &[
     ("valgrind", valgrind::run),
     ("sim --mutate --few", mutate::few),
     ("demo", demo::run),
-    // Behind the demo, whose binary it looks at.
+    // Behind the demo, whose binary they look at.
+    ("noise", noise::run),
     ("chaos --rounds 4 --seed 1", chaos::in_short),
 ];
 
