@@ -5,6 +5,7 @@
 mod coordinator;
 mod faults;
 mod plain_sum;
+mod protection;
 mod report;
 mod sites;
 mod verify;
@@ -19,6 +20,7 @@ use crate::{
 use coordinator::Coordinator;
 use faults::Faults;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use protection::Protection;
 use report::{Report, RoundReport};
 use sites::Sites;
 use sordino_codec::{FileLimits, Tensors};
@@ -43,6 +45,7 @@ use std::{
 #[command(after_help = "\
 Example:
   sordino demo --participants 20 --rounds 40 --keep demo
+  sordino demo --participants 100 --dp participant
 
 Handwritten digits (or --data, a CSV file of split,label,features) are dealt unevenly to the participants. In every round
 some of them vanish in the middle; once the coordinator is killed with SIGKILL and started again. Each participant also
@@ -52,9 +55,12 @@ pub(crate) struct Demo {
     /// Sites that take part.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(3..=200))]
     participants: u32,
-    /// Rounds to run.
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    rounds: u64,
+    /// What the Releases hide: each record of a site, a site's whole contribution, or nothing.
+    #[arg(long, value_enum, default_value = "record")]
+    dp: Protection,
+    /// Rounds to run: 40 with --dp record, otherwise 20, where this is not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    rounds: Option<u64>,
     /// A CSV file instead of the digits; its features are divided by their largest absolute value in the training rows.
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
@@ -114,10 +120,12 @@ impl Demo {
         output: Output,
     ) -> Result<(), Failure> {
         let started = Instant::now();
-        let faults = Faults::plan(self.participants, self.rounds, self.seed);
+        let planned = self.rounds();
+        let faults = Faults::plan(self.participants, planned, self.seed);
         let central = {
-            let (train, test, architecture, seed) =
-                (lesson.train.clone(), lesson.test.clone(), lesson.architecture, self.seed);
+            let (train, test, seed) = (lesson.train.clone(), lesson.test.clone(), self.seed);
+            // The same model as without privacy, so that one sees what privacy costs.
+            let architecture = Protection::None.architecture(&train);
             tokio::task::spawn_blocking(move || {
                 centralised(&train, &test, architecture, &Hyperparameters::demo(), CENTRAL_EPOCHS, seed)
             })
@@ -136,9 +144,9 @@ impl Demo {
             faults.each_round()
         ));
 
-        let bar = progress(self.rounds);
-        let (mut rounds, mut last_model) = (Vec::new(), Vec::new());
-        for number in 1..=self.rounds {
+        let bar = progress(planned);
+        let (mut rounds, mut last_model, mut privacy) = (Vec::new(), Vec::new(), None);
+        for number in 1..=planned {
             let id = RoundId { task: task.clone(), number };
             let round = tokio::select! {
                 round = watch(&admin, &id, &faults, &mut coordinator) => round?,
@@ -146,7 +154,9 @@ impl Demo {
             };
             let model = admin.get_model(released(&round)?.model, FileLimits::default().max_file_bytes).await?;
             let verified = verify::sum(&admin, folder, &round).await?;
-            rounds.push(RoundReport::new(&round, released(&round)?, &accuracy(&model, &lesson.test)?, verified));
+            let release = released(&round)?;
+            rounds.push(RoundReport::new(&round, release, &accuracy(&model, &lesson.test)?, verified));
+            privacy.clone_from(&release.privacy);
             bar.set_message(rounds.last().map(RoundReport::in_short).unwrap_or_default());
             bar.inc(1);
             last_model = model;
@@ -163,11 +173,16 @@ impl Demo {
             seconds: started.elapsed().as_secs_f64(),
             centralised_accuracy: central.accuracy(),
             model: self.save(&last_model)?,
-            privacy: "none",
+            protection: self.dp,
+            privacy,
             proof: "none",
         };
         output.result(&report, Report::text)?;
         report.verdict()
+    }
+
+    fn rounds(&self) -> u64 {
+        self.rounds.unwrap_or_else(|| self.dp.rounds())
     }
 
     fn lesson(&self) -> Result<Lesson, Failure> {
@@ -188,7 +203,7 @@ impl Demo {
                 (read.train, test, Some(divisor))
             }
         };
-        let architecture = Architecture::Mlp { features: train.columns(), hidden: HIDDEN, classes: train.classes() };
+        let architecture = self.dp.architecture(&train);
         Ok(Lesson { train, test, architecture, divisor })
     }
 
@@ -235,8 +250,8 @@ impl Demo {
 
     /// The policy, as a person would write it.
     fn policy(&self, rows: usize) -> String {
-        let Hyperparameters { local_epochs, batch_size, learning_rate, momentum } = Hyperparameters::demo();
         let n = self.participants;
+        let Hyperparameters { local_epochs, batch_size, learning_rate, momentum } = self.dp.training(rows, n);
         let min = n - Faults::each_round_of(n);
         // One site may hold almost all rows; a fresh model's loss is about ln(classes) for each.
         let (loss_max, correct_max) = (rows * 4, rows);
@@ -254,16 +269,14 @@ max_dropout_fraction = 0.2
 max_corrupt_fraction = 0.2
 
 [privacy]
-enabled = false
-clip_norm = {CLIP_NORM:?}
-
+{privacy}
 [robustness]
 proof = "none"
 
 [encoding]
 max_weight = {max_weight}
 metrics = [
-  {{ name = "loss_sum", max = {loss_max}.0, resolution = {loss_resolution:?} }},
+  {{ name = "loss_sum", max = {loss_max}.0, resolution = {loss_resolution:?}, record_max = 4.0 }},
   {{ name = "correct", max = {correct_max}.0, resolution = {correct_resolution:?} }},
 ]
 
@@ -280,7 +293,8 @@ batch_size = {batch_size}
 learning_rate = {learning_rate:?}
 momentum = {momentum:?}
 "#,
-            rounds = self.rounds,
+            rounds = self.rounds(),
+            privacy = self.dp.section(),
             max_weight = rows.clamp(1, 1_000_000),
         )
     }

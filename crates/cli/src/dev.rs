@@ -77,7 +77,9 @@ fn is_loopback(url: &CoordinatorUrl) -> bool {
 impl Split {
     /// This site's rows.
     pub(crate) fn part_of(&self, rows: &Dataset) -> Result<Dataset, Failure> {
-        let parts = self.split.deal(rows).map_err(Failure::Split)?;
+        // With few rows for each, whatever a part of its mean is; a part is never empty.
+        let min_rows = self.split.min_rows.min(rows.rows() / (4 * self.split.participants).max(1));
+        let parts = DirichletSplit { min_rows, ..self.split }.deal(rows).map_err(Failure::Split)?;
         // The part is below the number of parts since it was parsed.
         Ok(parts.into_iter().nth(self.part).expect("one part for each participant"))
     }
@@ -115,7 +117,7 @@ impl FromStr for Split {
     }
 }
 
-/// Rows that every part has at least: one batch.
+/// Rows that every part has at least, where there are four times as many: one batch.
 const MIN_ROWS: usize = 20;
 
 #[cfg(test)]

@@ -1,13 +1,18 @@
 //! What a run has shown, as a table for people and as JSON.
 
-use super::{coordinator::Killed, verify::Verified};
+use super::{
+    coordinator::Killed,
+    protection::{self, Protection},
+    verify::Verified,
+};
 use crate::{
+    budget::up,
     failure::{DemoError, Failure},
     output::table,
 };
 use serde::Serialize;
-use sordino_participant::training::{Evaluation, METRIC_LOSS_SUM};
-use sordino_wire::api::{Release, Round};
+use sordino_participant::training::Evaluation;
+use sordino_wire::api::{Release, ReleasePrivacy, Round};
 use std::{collections::BTreeMap, path::PathBuf};
 
 /// A whole run.
@@ -19,7 +24,10 @@ pub(super) struct Report {
     pub(super) seconds: f64,
     pub(super) centralised_accuracy: f64,
     pub(super) model: PathBuf,
-    pub(super) privacy: &'static str,
+    /// Of the last Release; none where nothing is hidden.
+    pub(super) privacy: Option<ReleasePrivacy>,
+    #[serde(skip)]
+    pub(super) protection: Protection,
     pub(super) proof: &'static str,
 }
 
@@ -35,10 +43,12 @@ pub(super) struct RoundReport {
     /// Bytes of one participant's input.
     input_bytes: u64,
     step_millis: Vec<(String, u64)>,
-    /// Mean loss of the model before the round, on the survivors' own rows.
+    /// Mean loss of the model after the round, on the held-out rows.
     loss: f64,
-    /// Of the model after the round, on the held-out rows.
+    /// On the same rows.
     accuracy: f64,
+    /// Of everything that was released so far; none where nothing is hidden.
+    epsilon: Option<f64>,
     /// Values that were compared with the plain sum, all equal.
     verified_values: usize,
 }
@@ -49,9 +59,6 @@ impl RoundReport {
         for step in release.dropouts.values().chain(release.silent_survivors.values()) {
             *dropouts.entry(step.clone()).or_default() += 1;
         }
-        let loss_sum = release.metrics.get(METRIC_LOSS_SUM).copied().unwrap_or(f64::NAN);
-        #[expect(clippy::cast_precision_loss, reason = "rows are far fewer than 2^52")]
-        let weight = release.weight as f64;
         Self {
             round: round.id.number,
             attempt: round.attempt,
@@ -60,8 +67,9 @@ impl RoundReport {
             dropouts,
             input_bytes: release.input_bytes,
             step_millis: release.step_millis.clone(),
-            loss: loss_sum / weight,
+            loss: evaluation.loss(),
             accuracy: evaluation.accuracy(),
+            epsilon: release.privacy.as_ref().map(|privacy| privacy.epsilon),
             verified_values: verified.values,
         }
     }
@@ -79,7 +87,7 @@ impl RoundReport {
         millis.map_or_else(|| "-".into(), |millis| format!("{}.{:02}", millis / 1_000, millis % 1_000 / 10))
     }
 
-    fn row(&self) -> [String; 12] {
+    fn row(&self) -> [String; 13] {
         let dropouts: Vec<_> = self.dropouts.iter().map(|(step, count)| format!("{count} {step}")).collect();
         [
             self.round.to_string(),
@@ -93,6 +101,7 @@ impl RoundReport {
             self.seconds("Unmasking"),
             format!("{:.3}", self.loss),
             format!("{:.3}", self.accuracy),
+            self.epsilon.map_or_else(|| "-".into(), up),
             format!("exact ({})", self.verified_values),
         ]
     }
@@ -116,36 +125,38 @@ impl Report {
             "unmask s",
             "loss",
             "accuracy",
+            "epsilon",
             "sum",
         ];
         let mut out = table(header, self.rounds.iter().map(RoundReport::row));
         let rounds = self.rounds.len();
-        let mut line = |text: String| out.push_str(&(text + "\n"));
-        line(String::new());
-        line(format!(
+        let mut line = |text: &str| out.extend([text, "\n"]);
+        line("");
+        line(&format!(
             "sums verified       {rounds} of {rounds}: each Release equals the plain sum of its survivors' inputs, bit for bit"
         ));
         if let Some(Killed { round, away_millis, .. }) = &self.killed {
-            line(format!(
+            line(&format!(
                 "coordinator killed  in round {round} with SIGKILL, away for {away_millis} ms; {}",
                 if self.resumed() { "it finished the same attempt" } else { "the round took a new attempt" }
             ));
         }
-        line(format!(
-            "accuracy            {:.4} on the held-out rows; {:.4} when one machine has all rows",
+        line(&format!(
+            "accuracy            {:.4} on the held-out rows; {:.4} when one machine has all rows, without privacy",
             self.accuracy(),
             self.centralised_accuracy
         ));
-        line(format!(
+        line(&format!(
             "time                {:.1} s for {rounds} rounds of {} participants",
             self.seconds, self.participants
         ));
-        line(format!("model               {}", self.model.display()));
-        line(
-            "what this is not    privacy.enabled = false, proof = \"none\": the coordinator sees only sums, but the sums \
-             carry no noise and the norm of an input is not enforced"
-                .into(),
-        );
+        line(&format!("model               {}", self.model.display()));
+        line("not enforced yet    proof = \"none\": the norm of an input is what its site says it is");
+        line(&format!("why                 {}", self.protection.why(self.participants)));
+        if let Some(privacy) = &self.privacy {
+            line("");
+            line(&protection::sentence(privacy, rounds, self.protection));
+        }
         out
     }
 
