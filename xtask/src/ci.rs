@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::report::Failure;
-use crate::{arrows, cargo, chaos, demo, deny, fuzz, lint, mutate, noise, valgrind};
+use crate::{arrows, cargo, chaos, demo, deny, evaluate, fuzz, lint, mutate, noise, valgrind};
 
 /// A step's name, which is also the command that runs it alone, and what it does.
 type Step = (&'static str, fn() -> Result<(), Failure>);
@@ -22,6 +22,7 @@ const STEPS: &[Step] = &[
     ("demo", demo::run),
     // Behind the demo, whose binary they look at.
     ("noise", noise::run),
+    ("evaluate dp --seeds 2", evaluate::in_short),
     ("chaos --rounds 4 --seed 1", chaos::in_short),
 ];
 

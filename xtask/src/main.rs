@@ -9,6 +9,7 @@ mod chaos;
 mod ci;
 mod demo;
 mod deny;
+mod evaluate;
 #[cfg(test)]
 mod fabricated;
 mod fuzz;
@@ -93,6 +94,9 @@ enum Chore {
     /// It ends with a table, and with an error when something did not hold; logs and faults are kept then.
     #[command(after_help = "Example: cargo xtask chaos --rounds 30 --seed 7 --keep storm")]
     Chaos(chaos::Chaos),
+    /// Measure models that are trained under protecting policies, and fail where they are worse than we say
+    #[command(after_help = "Example: cargo xtask evaluate dp --seeds 40 --out evaluation")]
+    Evaluate(evaluate::Evaluate),
     /// Fuzz every decoder of bytes from outside with libFuzzer
     #[command(after_help = "Example: cargo xtask fuzz --target secagg_message --seconds 600")]
     Fuzz(fuzz::Fuzz),
@@ -118,6 +122,7 @@ fn main() -> ExitCode {
         Chore::Demo => demo::run(),
         Chore::Noise => noise::run(),
         Chore::Chaos(chaos) => chaos::run(&chaos),
+        Chore::Evaluate(evaluate) => evaluate::run(&evaluate),
         Chore::Fuzz(fuzz) => fuzz::run(&fuzz),
         Chore::Valgrind => valgrind::run(),
         Chore::Neon(neon) => neon::run(&neon),

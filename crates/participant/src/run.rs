@@ -5,9 +5,7 @@ use crate::client::{Client, ClientError};
 use crate::credentials::{Credentials, CredentialsError, Settings};
 use crate::session::{Ending, Session, SessionError, SiteSigner, SiteTrust, causes};
 use crate::state::{Saved, StateError, StateFolder};
-use crate::training::{
-    Hyperparameters, RecordPrivacy, RoundInfo, TrainError as TrainingError, Trained, Trainer, noise_metrics,
-};
+use crate::training::{RoundInfo, TrainError as TrainingError, Trained, Trainer, noise_metrics};
 use ed25519_dalek::VerifyingKey;
 use getrandom::{SysRng, rand_core::UnwrapErr};
 use sordino_codec::{EncodeError, EncodedInput, EncodingError, FileLimits, ModelFileError, Tensors, TensorsError};
@@ -625,25 +623,7 @@ impl Site {
 
     async fn train(&self, assignment: &Assignment, job: &Job) -> Result<Trained, TrainError> {
         let training = &job.policy.policy().training;
-        let round = RoundInfo {
-            round: assignment.round.number,
-            hyperparameters: Hyperparameters {
-                local_epochs: training.local_epochs,
-                batch_size: training.batch_size,
-                learning_rate: training.learning_rate,
-                momentum: training.momentum,
-            },
-            privacy: match &job.privacy {
-                Some(RoundPrivacy::Record(round)) => Some(RecordPrivacy {
-                    example_clip: round.example_clip,
-                    noise_multiplier: round.noise_multiplier,
-                    sampling_rate: round.sampling_rate,
-                    steps: round.steps,
-                    record_max: round.record_max.clone(),
-                }),
-                Some(RoundPrivacy::Participant(_)) | None => None,
-            },
-        };
+        let round = RoundInfo::of(assignment.round.number, training, job.privacy.as_ref());
         let (trainer, model) = (self.trainer.clone(), job.model.clone());
         let work = move || trainer.lock().unwrap_or_else(PoisonError::into_inner).train(&model, &round);
         let trained = tokio::task::spawn_blocking(work).await.map_err(|_| TrainError::Cut)?;

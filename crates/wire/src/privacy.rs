@@ -5,10 +5,10 @@
 //! ledger.
 
 use crate::policy::{CheckedPolicy, Placement, Policy, PolicyError, PrivacyUnit, Schedule};
-use sordino_codec::{Encoding, RingVector, SumNoise, Sums};
+use sordino_codec::{Divisor, Encoding, RingVector, SumNoise, Sums};
 use sordino_dp::noise::{Cohort, DiscreteGaussian, NoiseError, NoiseRng, NoiseShare, Ratio, RoundedBound, SumGrid};
 use sordino_dp::{Event, Events, Relation, Sampling, Unit};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroU32};
 use zeroize::Zeroizing;
 
 /// What an attempt settles beside its policy. Public; it comes with the assignment.
@@ -100,6 +100,16 @@ impl RoundPrivacy {
         match self {
             Self::Record(_) => PrivacyUnit::Record,
             Self::Participant(_) => PrivacyUnit::Participant,
+        }
+    }
+
+    /// What the sum of a round is divided by; `privacy`: what is done for it, `cohort`: how many were invited.
+    #[must_use]
+    pub fn divisor(privacy: Option<&Self>, cohort: NonZeroU32) -> Divisor {
+        match privacy {
+            // By those who were invited, a number that no data has a say in.
+            Some(Self::Participant(_)) => Divisor::Fixed(cohort),
+            Some(Self::Record(_)) | None => Divisor::Weight,
         }
     }
 

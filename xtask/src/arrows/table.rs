@@ -52,7 +52,7 @@ const fn lean(name: &'static str, features: &'static [&'static str]) -> Allowed 
 }
 
 /// Nothing can depend on these.
-pub(crate) const NOBODY_USES: &[&str] = &["sordino", "sordino-chaos", "xtask"];
+pub(crate) const NOBODY_USES: &[&str] = &["sordino", "sordino-chaos", "sordino-evaluate", "xtask"];
 
 /// What every core may use: text, errors, traits and small primitives without an outside world.
 /// `rand_core` has the traits only; its sources (`os_rng` and the like) are a shell's.
@@ -175,6 +175,12 @@ const PLACES: &[Place] = &[
         name: "sordino-chaos",
         kind: Kind::Tool,
         ours: &["sordino-secagg", "sordino-wire", "sordino-participant", "sordino-faultproxy"],
+        others: None,
+    },
+    Place {
+        name: "sordino-evaluate",
+        kind: Kind::Tool,
+        ours: &["sordino-codec", "sordino-dp", "sordino-participant", "sordino-wire"],
         others: None,
     },
     Place { name: "xtask", kind: Kind::Tool, ours: &[], others: None },

@@ -6,7 +6,7 @@ use crate::{
     budget::{self, BudgetError},
 };
 use sordino_codec::{
-    Aggregate, DecodeError, Divisor, Encoding, FileLimits, ModelFileError, RingVector, Sums, Tensors, TensorsError,
+    Aggregate, DecodeError, Encoding, FileLimits, ModelFileError, RingVector, Sums, Tensors, TensorsError,
 };
 use sordino_dp::ledger::Granted;
 use sordino_dp::noise::{NoiseError, NoiseRng, Unseeded};
@@ -92,11 +92,7 @@ pub(super) async fn publish(
     let contributors = u32::try_from(survivors.len()).map_err(|_| ReleaseError::Name)?;
     let sums = released_sums(store, attempt, sum, contributors).await?;
     let invited = u32::try_from(cohort.len()).ok().and_then(NonZeroU32::new).ok_or(ReleaseError::Name)?;
-    let divisor = match privacy {
-        // By those who were invited, a number that no data has a say in.
-        Some(RoundPrivacy::Participant(_)) => Divisor::Fixed(invited),
-        Some(RoundPrivacy::Record(_)) | None => Divisor::Weight,
-    };
+    let divisor = RoundPrivacy::divisor(privacy, invited);
     let encoding = encoding.clone();
     let step = encoding.step();
     let work = move || -> Result<(Aggregate, Vec<u8>, Vec<u8>), ReleaseError> {

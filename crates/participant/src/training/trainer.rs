@@ -6,6 +6,8 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{CryptoRng, SeedableRng};
 use sordino_codec::Tensors;
 use sordino_dp::noise::{NoiseError, Unseeded};
+use sordino_wire::RoundPrivacy;
+use sordino_wire::policy::Training;
 
 use super::dataset::Dataset;
 use super::dp_sgd::{self, RecordPrivacy};
@@ -43,6 +45,26 @@ pub struct RoundInfo {
     pub hyperparameters: Hyperparameters,
     /// How to hide single records in what training gives; none: they are not hidden.
     pub privacy: Option<RecordPrivacy>,
+}
+
+impl RoundInfo {
+    /// What a policy's section and a round's terms ask of a trainer.
+    #[must_use]
+    pub fn of(round: u64, training: &Training, privacy: Option<&RoundPrivacy>) -> Self {
+        let &Training { local_epochs, batch_size, learning_rate, momentum } = training;
+        let privacy = match privacy {
+            Some(RoundPrivacy::Record(round)) => Some(RecordPrivacy {
+                example_clip: round.example_clip,
+                noise_multiplier: round.noise_multiplier,
+                sampling_rate: round.sampling_rate,
+                steps: round.steps,
+                record_max: round.record_max.clone(),
+            }),
+            // Noise is then added to what the sites send, or to their sum.
+            Some(RoundPrivacy::Participant(_)) | None => None,
+        };
+        Self { round, hyperparameters: Hyperparameters { local_epochs, batch_size, learning_rate, momentum }, privacy }
+    }
 }
 
 /// What training came to. It never leaves the machine in the clear; `Debug` prints sizes only.
