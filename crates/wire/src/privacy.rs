@@ -372,3 +372,12 @@ const VARIANCE_SLACK: f64 = 1e-12;
 const MULTIPLIER_MAX: f64 = 10_000.0;
 /// Below it, participant-level privacy leaves little of a model.
 pub const COHORT_FOR_PARTICIPANTS: u32 = 50;
+
+#[cfg(test)]
+#[expect(
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "tests fail by panicking and cast what they chose"
+)]
+mod tests;

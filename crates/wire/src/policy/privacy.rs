@@ -209,7 +209,12 @@ impl Policy {
         if let (None, Some(target)) = (privacy.noise_multiplier, privacy.target_epsilon) {
             // What a round of a real model costs is above this by less than that.
             let budget = Budget::new(target * (1.0 - PLAN_SLACK), delta)?;
-            let events = |multiplier| self.planned_events(multiplier).and_then(|events| Ok(events.times(rounds)?));
+            // More noise than there can be is not tried: the search would end at it, before it has looked at less.
+            let most = self.largest_multiplier()?;
+            let events = |multiplier: f64| {
+                let round = self.planned_events(multiplier.min(most))?;
+                Ok::<_, PolicyError>(round.times(rounds)?)
+            };
             let unbuilt = std::cell::RefCell::new(None);
             let found = calibrate::multiplier_after(&accountant, budget, |multiplier| {
                 events(multiplier).map_err(|error| match error {
@@ -250,6 +255,26 @@ impl Policy {
             return Err(PolicyError::NotOneRound { one, total, delta });
         }
         Ok(())
+    }
+
+    /// The largest multiplier that is accepted and whose noise can be drawn.
+    ///
+    /// # Errors
+    /// [`PolicyError`]: there is no noise of multiplier 1, from which searches begin.
+    pub(crate) fn largest_multiplier(&self) -> Result<f64, PolicyError> {
+        let (mut low, mut high) = (1.0, *MULTIPLIERS.end());
+        if self.planned_events(high).is_ok() {
+            return Ok(high);
+        }
+        self.planned_events(low)?;
+        while high - low > low * 1e-9 {
+            let middle = f64::midpoint(low, high);
+            match self.planned_events(middle) {
+                Ok(_) => low = middle,
+                Err(_) => high = middle,
+            }
+        }
+        Ok(low)
     }
 
     /// What one round of a planned cohort releases; the length of the model is not known here and costs nothing.
