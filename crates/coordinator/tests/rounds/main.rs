@@ -9,6 +9,7 @@ mod lies;
 mod network;
 mod privacy;
 mod raw;
+mod records;
 mod registrar;
 mod site;
 mod stage;
