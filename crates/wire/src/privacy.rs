@@ -302,6 +302,15 @@ impl CheckedPolicy {
         Ok(RoundTerms { cohort, noise_multiplier: multiplier })
     }
 
+    /// The largest multiplier that is accepted and whose noise can be drawn for a model of `model_len` values: searches for
+    /// one end there.
+    ///
+    /// # Errors
+    /// [`PolicyError`]: there is no noise of multiplier 1, from which searches begin.
+    pub fn largest_multiplier(&self, model_len: usize) -> Result<f64, PolicyError> {
+        self.policy().largest_multiplier(model_len)
+    }
+
     /// The vector's fields, grid and ring for a model of `model_len` values in a round of these terms.
     ///
     /// # Errors

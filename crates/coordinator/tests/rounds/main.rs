@@ -11,6 +11,7 @@ mod privacy;
 mod raw;
 mod records;
 mod registrar;
+mod schedule;
 mod site;
 mod stage;
 mod standing;
