@@ -5,19 +5,20 @@
 //! The points are in the binary that is built with `test-util`, and in no other. A part of the tables always runs; all of them
 //! do with `cargo xtask test -p sordino --test boundaries -- --ignored`, in half a minute.
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panicking")]
 
 mod common;
 
 use common::service::{Federation, Service, until};
 use sordino_codec::{Dtype, Layout, TensorSpec, Tensors};
+use sordino_dp::Accountant;
 use sordino_participant::{
     DevOptions, Summary, TrainOptions, train,
     training::{RoundInfo, TrainError, Trained, Trainer},
 };
 use sordino_wire::{
-    Digest, TaskId,
-    api::{Round, RoundState},
+    Digest, Policy, TaskId,
+    api::{BudgetEntry, BudgetStanding, Budgets, Page, Round, RoundState},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,6 +39,8 @@ const OF_A_SITE: &[&str] = &[
     "ShareKeys:stored",
     "ShareKeys:sent",
     "MaskedInput:made",
+    // Where records are protected: paid for, and nothing of it is on disk.
+    "MaskedInput:paid",
     // The masked upload is on disk, the state that goes with it is not: the next start masks with the same keys.
     "MaskedInput:upload-stored",
     "MaskedInput:stored",
@@ -109,8 +112,24 @@ const OF_THE_COORDINATOR_UNTIL_THE_RELEASE: &[&str] = &[
     "opening:opened",
     "release:made",
     "release:stored",
+    "release:committed",
     "release:cleaned",
 ];
+
+/// Where a round that is charged and noised stands when the coordinator dies: paid for and nobody told; the noise drawn and
+/// not kept, kept, in a Release that is made, stored, and settled in the ledger.
+const OF_A_CHARGED_ROUND: &[&str] = &[
+    "attempt:charged",
+    "Unmasking:closed",
+    "noise:drawn",
+    "noise:stored",
+    "release:made",
+    "release:stored",
+    "release:committed",
+];
+/// Where a site dies around its payment.
+const OF_A_PAYMENT: &[&str] =
+    &["MaskedInput:made", "MaskedInput:paid", "MaskedInput:upload-stored", "chunk:sent", "MaskedInput:sent"];
 
 /// The part of each table that always runs: memory has it and the disk does not, or the disk has it and nobody was told.
 const ALWAYS_OF_A_SITE: &[&str] = &[
@@ -151,10 +170,15 @@ const CHUNK_BYTES: &str = "65536";
 /// Three of four are enough, so that a site that is away costs nobody the attempt; and who comes back within the grace is
 /// in it.
 fn policy(rounds: usize) -> String {
+    private(rounds, "enabled = false")
+}
+
+/// The same with this in its section on privacy.
+fn private(rounds: usize, privacy: &str) -> String {
     format!(
         "[task]\nname = \"boundaries\"\nrounds = {rounds}\n\
          [cohort]\nmin = 3\ntarget = 4\nmax_dropout_fraction = 0.25\nmax_corrupt_fraction = 0.0\n\
-         [privacy]\nenabled = false\nclip_norm = 4.0\n\
+         [privacy]\n{privacy}\nclip_norm = 4.0\n\
          [encoding]\nmax_weight = 10\n\
          [timing]\ngather = 10.0\nparticipant_timeout = 20.0\nround_timeout = 30.0\nstep_timeout = 10.0\nstep_grace = 8.0\n"
     )
@@ -212,12 +236,19 @@ impl Trainer for Adds {
     }
 }
 
-/// The same for a process: waits for its round, and hands out a model that was prepared.
+/// The same for a process: waits for its round, and hands out a model that was prepared. Where records are to be protected it
+/// says that they are: there are none.
 const TRAINING: &str = "\
 : > \"$0/$1.waits.$SORDINO_ROUND\"
 while [ ! -e \"$0/marked.$SORDINO_ROUND\" ]; do [ -d \"$0\" ] || exit 1; sleep 0.01; done
 cp \"$0/local.safetensors\" \"$SORDINO_UPDATE_OUT\"
-echo '{\"num_examples\": 7}' > \"$SORDINO_METRICS_OUT\"";
+if [ -n \"$SORDINO_DP_STEPS\" ]; then
+  privacy=\"\\\"example_clip\\\": $SORDINO_DP_EXAMPLE_CLIP, \\\"noise_multiplier\\\": $SORDINO_DP_NOISE_MULTIPLIER\"
+  privacy=\"$privacy, \\\"sampling_rate\\\": $SORDINO_DP_SAMPLING_RATE, \\\"steps\\\": $SORDINO_DP_STEPS\"
+  echo \"{\\\"num_examples\\\": 7, \\\"privacy\\\": {$privacy}}\" > \"$SORDINO_METRICS_OUT\"
+else
+  echo '{\"num_examples\": 7}' > \"$SORDINO_METRICS_OUT\"
+fi";
 
 /// A federation in the middle of a task.
 struct Stage {
@@ -284,6 +315,19 @@ impl Stage {
     /// What must hold of a round that is over: it is complete in this attempt, begins with the last Release's model, and its
     /// sum has the input of each of these sites once.
     async fn check(&mut self, point: &str, number: u64, attempt: u32, survivors: &[&str]) -> Round {
+        let (round, sum, plain) = self.released(point, number, attempt, survivors).await;
+        assert!(plain == sum, "{point}: the sum of round {number} is that of its inputs, each of them once");
+        round
+    }
+
+    /// The same without the last, and the released sum beside that of the inputs.
+    async fn released(
+        &mut self,
+        point: &str,
+        number: u64,
+        attempt: u32,
+        survivors: &[&str],
+    ) -> (Round, Vec<i64>, Vec<i64>) {
         let round = self.federation.ended_round(&self.task, number).await;
         assert_eq!((round.state, round.attempt), (RoundState::Complete, attempt), "{point}: {round:?}");
         let release = round.release.as_ref().unwrap();
@@ -299,13 +343,30 @@ impl Stage {
         let mut plain = vec![0i64; VALUES + 1];
         for site in survivors {
             let input = fs::read(self.federation.home.join(format!("inputs/{number}.{attempt}.{site}.i64"))).unwrap();
-            let (input, rest) = input.as_chunks::<8>();
-            assert_eq!((input.len(), rest.len()), (plain.len(), 0));
-            plain.iter_mut().zip(input).for_each(|(sum, value)| *sum += i64::from_le_bytes(*value));
+            let input = integers(&input);
+            assert_eq!(input.len(), plain.len());
+            plain.iter_mut().zip(input).for_each(|(sum, value)| *sum += value);
         }
-        let released: Vec<i64> = sum.as_chunks().0.iter().map(|value| i64::from_le_bytes(*value)).collect();
-        assert!(plain == released, "{point}: the sum of round {number} is that of its inputs, each of them once");
-        round
+        (round, integers(&sum), plain)
+    }
+
+    /// The only budget, and the ledger's entries.
+    async fn budget(&self) -> (BudgetStanding, Vec<BudgetEntry>) {
+        let admin = &self.federation.admin;
+        let budgets: Budgets = until("the budget can be read", async || admin.get("/v1/budget").await.ok()).await;
+        let history: Page<BudgetEntry> =
+            until("the ledger can be read", async || admin.get("/v1/budget/history?limit=500").await.ok()).await;
+        let [budget] = &budgets.budgets[..] else { panic!("{budgets:?}") };
+        (budget.clone(), history.items)
+    }
+
+    /// Epsilon of so many attempts.
+    fn cost(&self, attempts: u64) -> f64 {
+        let text = fs::read_to_string(self.federation.home.join("policy.toml")).unwrap();
+        let policy = Policy::from_toml(&text).unwrap().check().unwrap();
+        let round = policy.round_privacy(VALUES, &policy.terms(policy.policy().cohort.target)).unwrap().unwrap();
+        let events = round.events().times(attempts).unwrap();
+        Accountant::new(policy.policy().privacy.delta).unwrap().with_all(&events).unwrap().epsilon
     }
 
     /// Returns when this attempt does not take messages any more: it was given up, or its sum is opened.
@@ -337,6 +398,17 @@ async fn killed_for_a_while(process: &mut Service, point: &str) {
     assert_eq!(status.signal(), Some(9), "{point}: {status}: {}", process.logged());
 }
 
+fn integers(bytes: &[u8]) -> Vec<i64> {
+    let (values, rest) = bytes.as_chunks::<8>();
+    assert_eq!(rest.len(), 0);
+    values.iter().map(|value| i64::from_le_bytes(*value)).collect()
+}
+
+/// Whether an epsilon is the one expected: both are rounded up, which differs with the order of events.
+fn near(found: f64, expected: f64) -> bool {
+    (found - expected).abs() <= expected * 1e-9
+}
+
 /// Lines of a file in which the marked site writes down what it does.
 fn witness(home: &Path, site: &str, name: &str) -> Vec<String> {
     let text = fs::read_to_string(home.join(site).join("witness").join(name)).unwrap_or_default();
@@ -346,8 +418,11 @@ fn witness(home: &Path, site: &str, name: &str) -> Vec<String> {
 /// A site dies at each of these points, a round for each, and is started again at once: the attempt goes on with it.
 async fn a_site_dies_at(points: &[&str]) {
     let home = tempfile::tempdir().unwrap();
-    let home = home.path();
-    let mut stage = Stage::open(home, &policy(points.len()), SITES.len(), true).await;
+    a_site_dies_in(home.path(), &policy(points.len()), points).await;
+}
+
+async fn a_site_dies_in(home: &Path, policy: &str, points: &[&str]) {
+    let mut stage = Stage::open(home, policy, SITES.len(), true).await;
     let mut process = stage.marked.take().unwrap();
     let sent = || witness(home, SITES[MARKED], "sent");
     for (number, point) in (1..).zip(points) {
@@ -543,6 +618,154 @@ async fn the_coordinator_is_killed_at_every_boundary_until_shares_are_dealt() {
 #[ignore = "twenty seconds; a part of it always runs"]
 async fn the_coordinator_is_killed_at_every_boundary_until_the_release() {
     the_coordinator_dies_at(OF_THE_COORDINATOR_UNTIL_THE_RELEASE).await;
+}
+
+/// A site that protects its records pays once for each of these rounds, wherever it dies: making the same masked input again and
+/// sending the rest of it is the same charge, and the coordinator's ledger has one for each round as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_is_killed_around_its_payment_pays_once() {
+    let home = tempfile::tempdir().unwrap();
+    let privacy = "unit = \"record\"\nnoise_multiplier = 8.0\nsampling_rate = 0.1\nsteps = 2";
+    let policy = private(OF_A_PAYMENT.len(), privacy);
+    a_site_dies_in(home.path(), &policy, OF_A_PAYMENT).await;
+    let checked = Policy::from_toml(&policy).unwrap().check().unwrap();
+    let round = checked.round_privacy(VALUES, &checked.terms(4)).unwrap().unwrap();
+    let events = round.events().times(OF_A_PAYMENT.len() as u64).unwrap();
+    let cost = Accountant::new(1e-5).unwrap().with_all(&events).unwrap().epsilon;
+    for site in SITES {
+        let standing = sordino_participant::site_standing(&home.path().join(site)).unwrap();
+        assert_eq!(standing.charges, OF_A_PAYMENT.len() as u64, "{site}: {standing:?}");
+        assert!(near(standing.spent, cost), "{site}: {standing:?}, {cost}");
+    }
+}
+
+/// The coordinator dies at each of these points of rounds that are charged and noised. However often it looks at a charge, it
+/// is one; what the ledger counts is never less than what was opened. Noise that was kept is the noise of the Release: there
+/// are never two sums of one round.
+async fn a_charged_round_outlives_its_coordinator(noise: &str) {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let central = noise == "coordinator";
+    let points: Vec<_> =
+        OF_A_CHARGED_ROUND.iter().filter(|point| central || !point.starts_with("noise:")).copied().collect();
+    let early = |point: &str| point.starts_with("attempt:");
+    let rounds = points.len() + points.iter().filter(|point| early(point)).count();
+    let privacy = format!("unit = \"participant\"\nnoise = \"{noise}\"\nnoise_multiplier = 30.0");
+    let mut stage = Stage::open(home, &private(rounds, &privacy), SITES.len(), false).await;
+    let mut number = 0;
+    for point in &points {
+        number += 1;
+        stage.everybody_waits(number).await;
+        // All that anybody was asked for is paid for: this round too.
+        let (budget, _) = stage.budget().await;
+        assert_eq!((budget.committed, budget.open), (number - 1, 1), "{point}: {budget:?}");
+        assert!(near(budget.spent, stage.cost(number)), "{point}: {budget:?}");
+        stage.arm("coordinator", point);
+        stage.begin(number);
+        killed_for_a_while(&mut stage.federation.coordinator, point).await;
+        let kept = kept_sum(home, &stage.task, number);
+        stage.federation.coordinator.start_again();
+        let mut at = vec![(number, kept)];
+        if early(point) {
+            number += 1;
+            stage.begin(number);
+            at.push((number, None));
+        }
+        for (number, kept) in at {
+            let (round, sum, plain) = stage.released(point, number, 1, &SITES).await;
+            let noise: Vec<f64> = sum.iter().zip(&plain).map(|(sum, plain)| (sum - plain) as f64).collect();
+            let release = round.release.as_ref().unwrap();
+            let privacy = release.privacy.as_ref().unwrap();
+            assert!(near(privacy.epsilon, stage.cost(number)), "{point}: {privacy:?}");
+            if !central {
+                assert!(noise.iter().all(|noise| *noise == 0.0), "{point}: its noise is in what the sites sent");
+                continue;
+            }
+            let durable = *point == "noise:stored" || point.starts_with("release:");
+            assert_eq!(kept.is_some(), durable, "{point}: what is kept while nobody was told");
+            assert!(kept.is_none_or(|kept| kept == sum), "{point}: the noise that was kept is that of the Release");
+            // One draw and not two: twice the variance would be beyond these bounds with all but a chance of e^-25.
+            let step = 4.0 / 65_536.0;
+            let said = privacy.sum_noise_std.unwrap() / step;
+            let variance = noise[..VALUES].iter().map(|noise| noise * noise).sum::<f64>() / VALUES as f64;
+            let ratio = variance / (said * said);
+            assert!((0.94..1.06).contains(&ratio), "{point}: {ratio}");
+            // Served again, it is the same.
+            let path = format!("/v1/rounds/{}/sum", round.id);
+            let again = stage.federation.admin.get_bytes(&path, 8 << 20).await.unwrap();
+            assert!(integers(&again) == sum, "{point}");
+        }
+    }
+    let (budget, history) = until("the last round is settled", async || {
+        let (budget, history) = stage.budget().await;
+        (budget.open == 0).then_some((budget, history))
+    })
+    .await;
+    assert_eq!(budget.committed, rounds as u64, "{budget:?}");
+    assert!(near(budget.spent, stage.cost(rounds as u64)), "{budget:?}");
+    for round in 1..=rounds {
+        let id = Some(format!("{}.{round}.1", stage.task));
+        let entries: Vec<_> = history.iter().filter(|entry| entry.charge == id).map(|entry| &*entry.what).collect();
+        assert_eq!(entries, ["reserved", "committed"], "{round}");
+    }
+    stage.end(Summary { finished: rounds as u64, ..Summary::default() }).await;
+}
+
+/// The sum with its noise that a coordinator which was killed has kept of a round, if it has.
+fn kept_sum(home: &Path, task: &TaskId, round: u64) -> Option<Vec<i64>> {
+    fs::read(home.join(format!("fed/data/spool/{task}.{round}.1/.outcome"))).ok().map(|kept| integers(&kept))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_charged_round_with_noise_of_the_coordinator_outlives_it() {
+    a_charged_round_outlives_its_coordinator("coordinator").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_charged_round_with_noise_of_the_participants_outlives_the_coordinator() {
+    a_charged_round_outlives_its_coordinator("participants").await;
+}
+
+/// The coordinator dies when an attempt is stored as abandoned and its charge is not settled yet. When it is back it gives the
+/// charge back where no site was asked for shares, and leaves it spent where they were.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abandoned_attempt_is_settled_after_a_kill() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let sites = &SITES[..3];
+    let privacy = "unit = \"participant\"\nnoise_multiplier = 30.0";
+    let policy = nobody_to_spare(2).replace("enabled = false", privacy);
+    let mut stage = Stage::open(home, &policy, sites.len(), true).await;
+    let mut process = stage.marked.take().unwrap();
+    let mut spent = 0;
+    for (number, point, stays) in [(1, "ShareKeys:sent", false), (2, "ConsistencyCheck:sent", true)] {
+        stage.everybody_waits(number).await;
+        stage.arm(SITES[MARKED], point);
+        stage.arm("coordinator", "abandoned:stored");
+        stage.begin(number);
+        killed_for_a_while(&mut process, point).await;
+        killed(&mut stage.federation.coordinator, "abandoned:stored").await;
+        // Before anybody is there for another attempt.
+        let (budget, history) = stage.budget().await;
+        let first = Some(format!("{}.{number}.1", stage.task));
+        let entries: Vec<_> = history.iter().filter(|entry| entry.charge == first).map(|entry| &*entry.what).collect();
+        assert_eq!(entries, if stays { &["reserved"][..] } else { &["reserved", "aborted"] }, "{point}");
+        spent += u64::from(stays);
+        // What was opened, or could have been.
+        let counted = number - 1 + spent;
+        let cost = if counted == 0 { 0.0 } else { stage.cost(counted) };
+        assert!((budget.spent - cost).abs() <= cost * 1e-9, "{point}: {budget:?}");
+        assert_eq!((budget.committed, budget.open), (number - 1, spent), "{point}: {budget:?}");
+        process.start_again();
+        stage.check(point, number, 2, sites).await;
+    }
+    let (budget, _) = until("the last round is settled", async || {
+        let settled = stage.budget().await;
+        (settled.0.committed == 2).then_some(settled)
+    })
+    .await;
+    assert_eq!(budget.open, 1, "{budget:?}");
+    assert!(near(budget.spent, stage.cost(3)), "{budget:?}");
 }
 
 /// The points are in the binary that these tests run. Those who build the one that is shipped ask for no feature, and so

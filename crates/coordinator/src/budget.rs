@@ -138,7 +138,10 @@ pub(crate) async fn multiplier(
             }
         }
         let budget = Budget::new(privacy.total_epsilon * (1.0 - PLAN_SLACK), privacy.delta)?;
+        // Beyond it the search would end before it has looked at less.
+        let most = policy.largest_multiplier(model_len)?;
         let found = calibrate::multiplier_after(&before, budget, |noise_multiplier| {
+            let noise_multiplier = noise_multiplier.min(most);
             let round = policy.round_privacy(model_len, &RoundTerms { cohort, noise_multiplier });
             let round = round.ok().flatten().ok_or(DpError::NoTheorem("the policy has no round with this noise"))?;
             round.events().times(left)

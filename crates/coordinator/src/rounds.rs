@@ -219,6 +219,9 @@ pub async fn run(app: Arc<App>) -> Result<(), RoundsError> {
             }
         }
         tokio::select! {
+            // First: a runner that returns because the service stops has parked its round, which has not ended.
+            biased;
+            () = app.lifecycle.stopping() => break,
             changed = created.changed() => if changed.is_err() { break },
             Some(ended) = runners.join_next() => {
                 let rounds = ended.map_err(RoundsError::Defect)?;
@@ -226,7 +229,6 @@ pub async fn run(app: Arc<App>) -> Result<(), RoundsError> {
                 app.rounds.forget(&rounds.id);
                 running.remove(&rounds.id);
             }
-            () = app.lifecycle.stopping() => break,
         }
     }
     while let Some(parked) = runners.join_next().await {

@@ -312,6 +312,15 @@ impl CheckedPolicy {
         Ok(RoundTerms { cohort, noise_multiplier: multiplier })
     }
 
+    /// The largest multiplier that is accepted and whose noise can be drawn for a model of `model_len` values: searches for
+    /// one end there.
+    ///
+    /// # Errors
+    /// [`PolicyError`]: there is no noise of multiplier 1, from which searches begin.
+    pub fn largest_multiplier(&self, model_len: usize) -> Result<f64, PolicyError> {
+        self.policy().largest_multiplier(model_len)
+    }
+
     /// The vector's fields, grid and ring for a model of `model_len` values in a round of these terms.
     ///
     /// # Errors
@@ -382,3 +391,12 @@ const VARIANCE_SLACK: f64 = 1e-12;
 const MULTIPLIER_MAX: f64 = 10_000.0;
 /// Below it, participant-level privacy leaves little of a model.
 pub const COHORT_FOR_PARTICIPANTS: u32 = 50;
+
+#[cfg(test)]
+#[expect(
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "tests fail by panicking and cast what they chose"
+)]
+mod tests;

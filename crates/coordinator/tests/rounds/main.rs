@@ -1,6 +1,6 @@
 //! Whole rounds over real sockets and TLS: the coordinator in this process, participants as the library that sites run.
 
-#![expect(unreachable_pub, clippy::unwrap_used, reason = "tests")]
+#![expect(unreachable_pub, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -9,7 +9,9 @@ mod lies;
 mod network;
 mod privacy;
 mod raw;
+mod records;
 mod registrar;
+mod schedule;
 mod site;
 mod stage;
 mod standing;
@@ -68,6 +70,11 @@ async fn round(federation: &TestFederation, task: &TaskId, number: u64) -> Round
 
 async fn task(federation: &TestFederation, id: &TaskId) -> Task {
     federation.admin.get(&format!("/v1/tasks/{id}")).send().await.unwrap().json().await.unwrap()
+}
+
+/// Whether an epsilon is the one expected: both are rounded up, which differs with the order of events.
+fn near(found: f64, expected: f64) -> bool {
+    (found - expected).abs() <= expected * 1e-9
 }
 
 /// The sum of a round's Release as integers.

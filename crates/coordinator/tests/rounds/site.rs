@@ -4,7 +4,7 @@ use super::common::TestFederation;
 use sordino_codec::Tensors;
 use sordino_identity::{KeyType, PrincipalId, Role};
 use sordino_participant::{
-    DevOptions, Summary, TrainError, TrainOptions,
+    DevOptions, SiteStanding, Summary, TrainError, TrainOptions, site_standing,
     training::{RoundInfo, TrainError as TrainingError, Trained, Trainer},
 };
 use sordino_secagg::Step;
@@ -70,6 +70,11 @@ impl Site {
         let mut record = fs::read(&path).unwrap();
         record[40] ^= 1;
         fs::write(&path, record).unwrap();
+    }
+
+    /// What its own ledger says. Not while it trains: then the ledger is in use.
+    pub fn standing(&self) -> SiteStanding {
+        site_standing(self.folder.path()).unwrap()
     }
 
     fn dump(&self) -> PathBuf {

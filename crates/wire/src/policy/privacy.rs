@@ -209,7 +209,12 @@ impl Policy {
         if let (None, Some(target)) = (privacy.noise_multiplier, privacy.target_epsilon) {
             // What a round of a real model costs is above this by less than that.
             let budget = Budget::new(target * (1.0 - PLAN_SLACK), delta)?;
-            let events = |multiplier| self.planned_events(multiplier).and_then(|events| Ok(events.times(rounds)?));
+            // More noise than there can be is not tried: the search would end at it, before it has looked at less.
+            let most = self.largest_multiplier(1)?;
+            let events = |multiplier: f64| {
+                let round = self.planned_events(1, multiplier.min(most))?;
+                Ok::<_, PolicyError>(round.times(rounds)?)
+            };
             let unbuilt = std::cell::RefCell::new(None);
             let found = calibrate::multiplier_after(&accountant, budget, |multiplier| {
                 events(multiplier).map_err(|error| match error {
@@ -238,7 +243,7 @@ impl Policy {
             self.privacy.noise_multiplier = Some(multiplier);
         }
         let multiplier = *self.privacy.noise_multiplier.get_or_insert(NOISE_MULTIPLIER);
-        let round = self.planned_events(multiplier)?;
+        let round = self.planned_events(1, multiplier)?;
         if let Some(target) = self.privacy.target_epsilon {
             let planned = accountant.with_all(&round.times(rounds)?)?.epsilon;
             if planned > target {
@@ -252,10 +257,31 @@ impl Policy {
         Ok(())
     }
 
-    /// What one round of a planned cohort releases; the length of the model is not known here and costs nothing.
-    fn planned_events(&self, noise_multiplier: f64) -> Result<Events, PolicyError> {
+    /// The largest multiplier that is accepted and whose noise can be drawn for a model of `model_len` values.
+    ///
+    /// # Errors
+    /// [`PolicyError`]: there is no noise of multiplier 1, from which searches begin.
+    pub(crate) fn largest_multiplier(&self, model_len: usize) -> Result<f64, PolicyError> {
+        let (mut low, mut high) = (1.0, *MULTIPLIERS.end());
+        if self.planned_events(model_len, high).is_ok() {
+            return Ok(high);
+        }
+        self.planned_events(model_len, low)?;
+        while high - low > low * 1e-9 {
+            let middle = f64::midpoint(low, high);
+            match self.planned_events(model_len, middle) {
+                Ok(_) => low = middle,
+                Err(_) => high = middle,
+            }
+        }
+        Ok(low)
+    }
+
+    /// What one round of a planned cohort releases. Where the length of the model is not known, any will do: it costs
+    /// nothing.
+    fn planned_events(&self, model_len: usize, noise_multiplier: f64) -> Result<Events, PolicyError> {
         let terms = RoundTerms { cohort: self.cohort.target, noise_multiplier };
-        let round = crate::privacy::RoundPrivacy::of(self, 1, &terms)?;
+        let round = crate::privacy::RoundPrivacy::of(self, model_len, &terms)?;
         round.map(|round| round.events().clone()).ok_or(PolicyError::NoAmplification)
     }
 }
