@@ -16,7 +16,7 @@ use sordino_dp::noise::{NoiseError, NoiseRng, Unseeded};
 use sordino_identity::{PrincipalKey, TrustAnchors, VerifiedChains, encode_chain};
 use sordino_secagg::participant::{AwaitingRoster, Identity, Refusal, Stored};
 use sordino_secagg::{Context, NEIGHBOURS_MAX, ParticipantId, Step};
-use sordino_store::LedgerStoreError;
+use sordino_store::{LedgerStoreError, crash_point};
 use sordino_wire::api::{Assignment, AttemptId, CheckIn, Page, Task, TaskState};
 use sordino_wire::policy::PrivacyUnit;
 use sordino_wire::{CheckedPolicy, Code, Digest, PolicyError, RoundPrivacy, TaskId};

@@ -14,7 +14,9 @@ use crate::{
 };
 use sordino_dp::ledger::{Granted, Refusal};
 use sordino_secagg::{ParticipantId, coordinator::Abort};
-use sordino_store::{AttemptStart, Findings, RoundRow, StoreError, TaskRow, attempt_state, round_state, task_state};
+use sordino_store::{
+    AttemptStart, Findings, RoundRow, StoreError, TaskRow, attempt_state, crash_point, round_state, task_state,
+};
 use sordino_wire::{CheckedPolicy, Digest, Policy, RoundId, api::Assignment, policy::SUMS_PER_MODEL_MAX};
 use std::{
     collections::{BTreeMap, BTreeSet},
