@@ -7,10 +7,10 @@
 //! # Overflow
 //! In one honest input a model entry is at most `floor(sqrt(B^2))` in magnitude, where `B` is the [norm
 //! bound](Encoding::norm_bound) at the largest weight; the weight is at most `max_weight`, and metric `k` at most
-//! `ceil(max_k / resolution_k)`. With `M` the largest of these, a sum over at most `cohort_max` inputs lies in
-//! `[-cohort_max * M, cohort_max * M]`, and `b` is the smallest ring with `cohort_max * M < 2^(b-1)`: a sum cannot wrap
-//! around. The norm bound, not the (sometimes smaller) largest rounded entry, stands in it because it is what a norm
-//! proof shows of an input that somebody else made.
+//! `ceil(max_k / resolution_k)` in magnitude, since no minimum is further from 0 than its maximum. With `M` the largest of
+//! these, a sum over at most `cohort_max` inputs lies in `[-cohort_max * M, cohort_max * M]`, and `b` is the smallest ring
+//! with `cohort_max * M < 2^(b-1)`: a sum cannot wrap around. The norm bound, not the (sometimes smaller) largest rounded
+//! entry, stands in it because it is what a norm proof shows of an input that somebody else made.
 //!
 //! Where participants add noise for privacy, what it may reach is added to that: see [`Encoding::with_noise`].
 //!
@@ -48,7 +48,10 @@ pub struct EncodingSpec {
 pub struct MetricSpec {
     /// Unique in its encoding.
     pub name: String,
-    /// One participant's value is clamped into `[0, max]`.
+    /// One participant's value is clamped into `[min, max]`. 0 for what cannot be negative; `-max` for what carries noise
+    /// already, which would be biased upwards by a cut at 0.
+    pub min: f64,
+    /// Positive, and no nearer to 0 than `min`.
     pub max: f64,
     /// Distance of neighbouring values on the grid; 1 for a count.
     pub resolution: f64,
@@ -63,6 +66,8 @@ pub struct Encoding {
     step: f64,
     /// Largest integer of each metric.
     metric_bounds: Vec<u64>,
+    /// Magnitude of the most negative one, at most that.
+    metric_floors: Vec<u64>,
     /// Noise that a sum carries.
     noise: SumNoise,
 }
@@ -183,6 +188,7 @@ impl Encoding {
         check_spec(&spec)?;
         let metric_bounds =
             spec.metrics.iter().map(|metric| metric_bound(metric, &spec)).collect::<Result<Vec<_>, _>>()?;
+        let metric_floors = spec.metrics.iter().map(metric_floor).collect::<Result<_, _>>()?;
 
         let (cohort_max, max_weight) = (spec.cohort_max, spec.max_weight);
         if !sum_fits(u64::from(max_weight), cohort_max) {
@@ -196,7 +202,7 @@ impl Encoding {
 
         let largest = metric_bounds.iter().copied().fold(entry_max.max(u64::from(max_weight)), u64::max);
         let bits = ring_bits(largest, cohort_max);
-        Ok(Self { spec, bits, step, metric_bounds, noise: SumNoise::default() })
+        Ok(Self { spec, bits, step, metric_bounds, metric_floors, noise: SumNoise::default() })
     }
 
     /// The same with room for noise that participants add to their inputs: the ring holds a sum with 12 standard deviations
@@ -290,10 +296,11 @@ impl Encoding {
         vector.set(self.spec.model_len, u64::from(used));
         let mut metrics_clamped = false;
         for (k, (&value, metric)) in metrics.iter().zip(&self.spec.metrics).enumerate() {
-            let clamped = value.clamp(0.0, metric.max);
+            let clamped = value.clamp(metric.min, metric.max);
             metrics_clamped |= clamped != value;
+            // Between the floor and the bound, which are the roundings of minimum and maximum away from 0.
             let rounded = rounding::stochastic_round(clamped / metric.resolution, rng.next_u64());
-            vector.set(self.spec.model_len + 1 + k, rounded.unsigned_abs().min(self.metric_bounds[k]));
+            vector.set(self.spec.model_len + 1 + k, rounded.cast_unsigned());
         }
         Ok(EncodedInput { vector, weight: used, weight_capped: used < weight, norm, clipped, metrics_clamped })
     }
@@ -330,13 +337,12 @@ impl Encoding {
             .ok_or(DecodeError::Weight { sum: tail[0], min: count, max })?;
         self.check_model_sum(&model, count)?;
         let metrics = tail.split_off(1);
-        for (k, ((&integer, metric), &bound)) in
-            metrics.iter().zip(&self.spec.metrics).zip(&self.metric_bounds).enumerate()
-        {
-            let (max, reach) = (count * bound, self.noise.metric(k));
-            let above = u64::try_from(integer).is_ok_and(|integer| integer > max + reach);
-            if above || (integer < 0 && integer.unsigned_abs() > reach) {
-                return Err(DecodeError::Metric { name: metric.name.clone(), sum: integer, max });
+        for (k, (&integer, metric)) in metrics.iter().zip(&self.spec.metrics).enumerate() {
+            let (below, max) = (count * self.metric_floors[k], count * self.metric_bounds[k]);
+            let most = if integer < 0 { below } else { max } + self.noise.metric(k);
+            if integer.unsigned_abs() > most {
+                let min = -i64::try_from(below).unwrap_or(i64::MAX);
+                return Err(DecodeError::Metric { name: metric.name.clone(), sum: integer, min, max });
             }
         }
         Ok(Sums { model, weight, metrics, contributors })
@@ -355,7 +361,7 @@ impl Encoding {
         Aggregate { mean, weight_sum: sums.weight, metrics, contributors: sums.contributors }
     }
 
-    /// Largest integer of each metric in one input, in their order.
+    /// Largest magnitude of each metric's integer in one input, in their order.
     pub fn metric_bounds(&self) -> &[u64] {
         &self.metric_bounds
     }
@@ -456,7 +462,7 @@ fn check_spec(spec: &EncodingSpec) -> Result<(), EncodingError> {
 
 /// `ceil(max / resolution)`, where that is a number whose sums fit.
 fn metric_bound(metric: &MetricSpec, spec: &EncodingSpec) -> Result<u64, EncodingError> {
-    let MetricSpec { name, max, resolution } = metric;
+    let MetricSpec { name, min: _, max, resolution } = metric;
     let (max, resolution) = (*max, *resolution);
     // NaN fails each comparison; a subnormal resolution would lose its precision in the division.
     if !(max.is_finite() && resolution.is_normal() && resolution > 0.0 && max >= resolution) {
@@ -472,6 +478,18 @@ fn metric_bound(metric: &MetricSpec, spec: &EncodingSpec) -> Result<u64, Encodin
             Err(EncodingError::MetricSum { name: name.clone(), max, resolution, least })
         }
     }
+}
+
+/// `ceil(-min / resolution)`, for a metric whose bound is known.
+fn metric_floor(metric: &MetricSpec) -> Result<u64, EncodingError> {
+    let MetricSpec { ref name, min, max, resolution } = *metric;
+    // NaN fails it, too.
+    if !(-max..=0.0).contains(&min) {
+        return Err(EncodingError::MetricMin { name: name.clone(), min, max });
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at least 0 and at most the bound")]
+    let floor = (-min / resolution).ceil() as u64;
+    Ok(floor)
 }
 
 /// Step of the grid on which an update of full norm and weight is `2^(p-1)` to `2^p` steps long; a power of two.

@@ -26,12 +26,16 @@ fn spec() -> EncodingSpec {
 }
 
 fn metric(name: &str, max: f64, resolution: f64) -> MetricSpec {
-    MetricSpec { name: name.to_owned(), max, resolution }
+    MetricSpec { name: name.to_owned(), min: 0.0, max, resolution }
+}
+
+fn signed(name: &str, min: f64, max: f64, resolution: f64) -> MetricSpec {
+    MetricSpec { min, ..metric(name, max, resolution) }
 }
 
 /// Specs over the whole range of sizes that can work, and some that cannot.
 fn specs() -> impl Strategy<Value = EncodingSpec> {
-    let metrics = prop::collection::vec((1f64..1e6, 1e-3f64..1.0), 0..3);
+    let metrics = prop::collection::vec((-1f64..=0.0, 1f64..1e6, 1e-3f64..1.0), 0..3);
     (1usize..40, 2u32..40, -8f64..8.0, 1u32..100_000, 1u32..=40, metrics).prop_map(
         |(model_len, cohort_max, log_clip, max_weight, precision_bits, metrics)| EncodingSpec {
             model_len,
@@ -39,7 +43,10 @@ fn specs() -> impl Strategy<Value = EncodingSpec> {
             clip_norm: 10f64.powf(log_clip),
             max_weight,
             precision_bits,
-            metrics: metrics.iter().enumerate().map(|(k, &(max, grid))| metric(&format!("m{k}"), max, grid)).collect(),
+            metrics: (0..)
+                .zip(metrics)
+                .map(|(k, (min, max, grid))| signed(&format!("m{k}"), min * max, max, grid))
+                .collect(),
         },
     )
 }
@@ -83,6 +90,37 @@ fn clips_caps_and_clamps_are_reported() {
     let close = |got: f32, want: f32| (f64::from(got) - f64::from(want)).abs() <= encoding.step() / 1000.0 + 1e-7;
     assert!(close(aggregate.mean[0], 0.6) && close(aggregate.mean[1], 0.8), "{:?}", aggregate.mean);
     assert_eq!((aggregate.weight_sum, &aggregate.metrics[..]), (1000, &[0.0, 1000.0][..]));
+}
+
+/// What carries noise already keeps its sign down to the minimum and is right on average; the ring and the bounds are those
+/// of the same metric without a minimum.
+#[test]
+fn a_signed_metric_is_not_biased() {
+    let unsigned = EncodingSpec { metrics: vec![metric("hits", 100.0, 1.0)], ..spec() };
+    let spec = EncodingSpec { metrics: vec![signed("hits", -100.0, 100.0, 1.0)], ..spec() };
+    let (encoding, unsigned) = (Encoding::new(spec).unwrap(), Encoding::new(unsigned).unwrap());
+    assert_eq!((encoding.bits(), encoding.metric_bounds()), (unsigned.bits(), unsigned.metric_bounds()));
+    let rng = &mut rng(6);
+    let mut released = |value: f64| {
+        let input = encoding.encode(&[0.0; 4], 1, &[value], rng).unwrap();
+        (encoding.decode(&input.vector, 1).unwrap().metrics[0], input.metrics_clamped)
+    };
+    for (value, want) in
+        [(-3.0, (-3.0, false)), (-100.0, (-100.0, false)), (-100.5, (-100.0, true)), (101.0, (100.0, true))]
+    {
+        assert_eq!(released(value), want);
+    }
+    // Rounded to -1 or 0: by Hoeffding as above, 2e-7.
+    let mean = (0..20_000).map(|_| released(-0.25).0).sum::<f64>() / 20_000.0;
+    assert!((mean + 0.25).abs() < 0.02, "{mean}");
+
+    let decode = |value: i64| {
+        let values = [0, 0, 0, 0, 2, value];
+        encoding.decode(&RingVector::from_centered(&values, encoding.bits()).unwrap(), 2)
+    };
+    assert_eq!(decode(-200).unwrap().metrics, [-200.0]);
+    let refused = DecodeError::Metric { name: "hits".into(), sum: -201, min: -200, max: 200 };
+    assert_eq!(decode(-201), Err(refused));
 }
 
 #[test]
@@ -197,6 +235,9 @@ fn specs_that_cannot_work_are_refused() {
         (|s| s.metrics[0].name.clear(), |e| matches!(e, E::MetricName { index: 0, .. })),
         (|s| s.metrics[0].max = f64::NAN, |e| matches!(e, E::MetricRange { .. })),
         (|s| s.metrics[0].max = -1.0, |e| matches!(e, E::MetricRange { .. })),
+        (|s| s.metrics[0].min = 0.1, |e| matches!(e, E::MetricMin { .. })),
+        (|s| s.metrics[0].min = -1.1e4, |e| matches!(e, E::MetricMin { .. })),
+        (|s| s.metrics[0].min = f64::NAN, |e| matches!(e, E::MetricMin { .. })),
         (|s| s.metrics[0].resolution = 0.0, |e| matches!(e, E::MetricRange { .. })),
         (|s| s.metrics[0].resolution = f64::NAN, |e| matches!(e, E::MetricRange { .. })),
         (|s| s.metrics[0].resolution = 1e9, |e| matches!(e, E::MetricRange { .. })),
@@ -284,7 +325,7 @@ proptest! {
         let Ok(encoding) = Encoding::new(spec.clone()) else { return Ok(()) };
         let mut update = vec![0.0; spec.model_len];
         update[spec.model_len / 2] = sign * f32::MAX;
-        let metrics = vec![f64::MAX; spec.metrics.len()];
+        let metrics = vec![f64::from(sign) * f64::MAX; spec.metrics.len()];
         let mut sum = RingVector::zeros(encoding.len(), encoding.bits());
         let mut plain = vec![0i128; encoding.len()];
         let mut rng = rng(seed);
@@ -301,7 +342,7 @@ proptest! {
         let aggregate = encoding.decode(&sum, spec.cohort_max).unwrap();
         prop_assert_eq!(aggregate.weight_sum, u64::from(spec.cohort_max) * u64::from(spec.max_weight));
         for (got, metric) in aggregate.metrics.iter().zip(&spec.metrics) {
-            let most = metric.max * f64::from(spec.cohort_max);
+            let most = if sign > 0.0 { metric.max } else { metric.min } * f64::from(spec.cohort_max);
             prop_assert!((got - most).abs() <= f64::from(spec.cohort_max) * metric.resolution * 1.001);
         }
         let mean = f64::from(aggregate.mean[spec.model_len / 2]);
@@ -356,10 +397,11 @@ proptest! {
         clip_norm: f64,
         max_weight: u32,
         precision_bits in 0u32..50,
+        min: f64,
         max: f64,
         resolution: f64,
     ) {
-        let metrics = vec![metric("m", max, resolution)];
+        let metrics = vec![signed("m", min, max, resolution)];
         for metrics in [metrics, vec![]] {
             for model_len in [model_len, model_len % 1_000_000] {
                 for cohort_max in [cohort_max, cohort_max % 1000] {

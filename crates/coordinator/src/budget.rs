@@ -22,7 +22,7 @@ use sordino_identity::{Permission, Role};
 use sordino_secagg::ParticipantId;
 use sordino_store::{LedgerStoreError, StoreError, TaskRow, attempt_state};
 use sordino_wire::api::{BudgetEntry, BudgetStanding, BudgetState, Budgets, Page, WorstParticipant};
-use sordino_wire::policy::{PolicyError, Privacy, Schedule};
+use sordino_wire::policy::{PolicyError, Privacy, PrivacyUnit, Schedule};
 use sordino_wire::{CheckedPolicy, Code, RoundPrivacy, RoundTerms};
 use std::{collections::BTreeSet, sync::Arc};
 use zeroize::Zeroizing;
@@ -83,6 +83,9 @@ pub(crate) async fn open(app: &App, policy: &CheckedPolicy, caller: &Caller) -> 
     if !privacy.enabled {
         return Ok(());
     }
+    if let Err(error) = delta_fits(app, policy).await? {
+        return Err(ApiError::new(Code::PolicyRefused, error.to_string()));
+    }
     let refused = |error: Invalid| ApiError::new(Code::PolicyRefused, error.to_string());
     let scope = scope(privacy).map_err(refused)?;
     let known = app.ledger.spending(&scope).await?.is_some();
@@ -109,6 +112,21 @@ pub(crate) async fn open(app: &App, policy: &CheckedPolicy, caller: &Caller) -> 
         }
         other => Ok(other?),
     }
+}
+
+/// Whether the delta of a policy that protects participants is at most 1 over the number of those who are enrolled: a larger
+/// one would allow one of them to be shown whole. A policy alone is only held against its cohort; how many there are to draw
+/// it from, the coordinator knows. Records are counted at their sites, which hold their own delta against them.
+pub(crate) async fn delta_fits(app: &App, policy: &CheckedPolicy) -> Result<Result<(), PolicyError>, StoreError> {
+    let privacy = &policy.policy().privacy;
+    if !privacy.enabled || privacy.unit != PrivacyUnit::Participant {
+        return Ok(Ok(()));
+    }
+    let population = app.store.principals_in_role(Role::Client.as_str()).await?;
+    if privacy.delta * population as f64 <= 1.0 {
+        return Ok(Ok(()));
+    }
+    Ok(Err(PolicyError::DeltaAbovePopulation { delta: privacy.delta, population, unit: "enrolled participants" }))
 }
 
 /// The noise multiplier of the next round, where there is noise: the policy's, or what its schedule makes of what is left.

@@ -21,9 +21,6 @@
 //! about something that does not exist. Who can read the data folder learns no join secret and no input; who can read
 //! the keys' files can act as this coordinator, which is why they are refused when others can read them.
 
-#[macro_use]
-mod crash;
-
 pub mod access;
 pub mod answer;
 pub mod app;

@@ -52,5 +52,5 @@ pub use laplace::DiscreteLaplace;
 pub use rng::PREDICTABLE_NOISE;
 pub use rng::{NoiseRng, Unseeded};
 pub use skellam::Skellam;
-pub use sum::{SumGrid, TERMS_MAX};
+pub use sum::SumGrid;
 pub use variance::{MAX_TERM, Ratio};

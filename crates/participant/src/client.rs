@@ -12,6 +12,7 @@ use reqwest::header::{CONTENT_TYPE, RANGE, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sordino_store::crash_point;
 use sordino_wire::api::{TokenAnswer, UploadStatus};
 use sordino_wire::{Code, Digest, Problem};
 use std::sync::Arc;

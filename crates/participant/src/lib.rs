@@ -19,9 +19,6 @@
 
 #![forbid(unsafe_code)]
 
-#[macro_use]
-mod crash;
-
 mod budget;
 pub mod client;
 pub mod credentials;

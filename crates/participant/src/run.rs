@@ -14,7 +14,7 @@ use sordino_dp::noise::{NoiseError, NoiseRng, Unseeded};
 use sordino_identity::{PrincipalKey, TrustAnchors, VerifiedChains, encode_chain};
 use sordino_secagg::participant::{AwaitingRoster, Identity, Refusal, Stored};
 use sordino_secagg::{Context, NEIGHBOURS_MAX, ParticipantId, Step};
-use sordino_store::LedgerStoreError;
+use sordino_store::{LedgerStoreError, crash_point};
 use sordino_wire::api::{Assignment, AttemptId, CheckIn, Page, Task, TaskState};
 use sordino_wire::policy::PrivacyUnit;
 use sordino_wire::{CheckedPolicy, Code, Digest, PolicyError, RoundPrivacy, TaskId};
@@ -469,6 +469,24 @@ impl Site {
         if whole && privacy.total_epsilon > max {
             return Err(TrainError::PolicyBudget { epsilon: privacy.total_epsilon, max });
         }
+        if whole { Ok(()) } else { self.check_deltas(privacy.delta) }
+    }
+
+    /// Whether neither this site's own delta nor the one that Releases promise its records is above 1 over their number,
+    /// where its trainer knows that: nobody else does.
+    fn check_deltas(&self, promised: f64) -> Result<(), TrainError> {
+        let records = self.trainer.lock().unwrap_or_else(PoisonError::into_inner).records();
+        let Some(records) = records else { return Ok(()) };
+        #[expect(clippy::cast_precision_loss, reason = "records are far fewer than 2^53")]
+        let above = |delta: f64| delta * records as f64 > 1.0;
+        let own = self.settings.delta;
+        if above(own) {
+            return Err(TrainError::Delta { delta: own, records });
+        }
+        if above(promised) {
+            let unit = "records of this site";
+            return Err(PolicyError::DeltaAbovePopulation { delta: promised, population: records, unit }.into());
+        }
         Ok(())
     }
 
@@ -561,7 +579,6 @@ impl Site {
         }
         let charge = charge(assignment, job.privacy.as_ref());
         if let Some(charge) = &charge {
-            self.check_delta()?;
             self.budget.allows(charge)?;
         }
         let mut trained = self.train(assignment, &job).await?;
@@ -608,17 +625,6 @@ impl Site {
         self.state.witness(&stored)?;
         crash_point!("AdvertiseKeys:stored");
         Ok(Start::At { stored: Box::new(stored), model_len, lasts: lasts(&job.policy), charge })
-    }
-
-    /// Whether this site's delta is below 1 over the number of its records, where its trainer knows them.
-    fn check_delta(&self) -> Result<(), TrainError> {
-        let records = self.trainer.lock().unwrap_or_else(PoisonError::into_inner).records();
-        let delta = self.settings.delta;
-        match records {
-            #[expect(clippy::cast_precision_loss, reason = "rows are at most 10^7")]
-            Some(records) if delta * records as f64 > 1.0 => Err(TrainError::Delta { delta, records }),
-            _ => Ok(()),
-        }
     }
 
     async fn train(&self, assignment: &Assignment, job: &Job) -> Result<Trained, TrainError> {

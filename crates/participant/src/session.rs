@@ -10,6 +10,7 @@ use getrandom::{SysRng, rand_core::UnwrapErr};
 use sordino_identity::{PrincipalKey, Role, VerifiedChains};
 use sordino_secagg::participant::{Refusal, Reveal, Stored, Trust};
 use sordino_secagg::{CertificateKey, ContextDigest, ParticipantId, Signer, Step};
+use sordino_store::crash_point;
 use sordino_wire::Code;
 use sordino_wire::api::Assignment;
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};

@@ -1,5 +1,6 @@
-//! Points at which this process kills or stops itself, for the tests of restarts. Behind `test-util`: no build that is
-//! shipped has a point.
+//! Points at which this process kills or stops itself, for the tests of restarts: in the store itself, in the coordinator
+//! and in the participant, which have the store in common. Behind `test-util` of this crate: no build that is shipped has
+//! a point.
 
 /// Says that the process has come to a point, named as by `format!`. Nothing unless this crate has `test-util`.
 #[cfg(all(unix, feature = "test-util"))]

@@ -186,6 +186,18 @@ impl Store {
         rows.iter().map(principal).collect()
     }
 
+    /// How many principals have this role, whether their certificates are still valid or not.
+    ///
+    /// # Errors
+    /// Only where the database fails.
+    pub async fn principals_in_role(&self, role: &str) -> Result<u64, StoreError> {
+        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM principals WHERE role = $1")
+            .bind(role)
+            .fetch_one(self.readers())
+            .await?;
+        Ok(count.unsigned_abs())
+    }
+
     /// Notes that a principal was heard of. Calls within [`TOUCH_RESOLUTION_MS`] of the last one cost no write to the
     /// disk; an unknown principal is no error.
     ///

@@ -182,7 +182,8 @@ pub struct EncodingSection {
 pub struct Metric {
     /// 1 to 32 of `[a-z0-9_]`.
     pub name: String,
-    /// Largest value of one participant; larger ones are cut to it.
+    /// Largest value of one participant; larger ones are cut to it, and negative ones to 0, or to `-max` where the site's
+    /// noise may have made them so (the unit `record`).
     pub max: f64,
     /// Smallest difference that is kept.
     #[serde(default = "one")]
@@ -511,20 +512,23 @@ impl Policy {
     }
 
     /// The vector's fields, grid and ring without room for noise. Under privacy all weights are 1: how many records a site
-    /// has is nobody's business.
+    /// has is nobody's business. Where sites noise their metrics, these may be negative.
     pub(crate) fn exact_encoding(&self, model_len: usize) -> Result<Encoding, EncodingError> {
         let Self { cohort, privacy, encoding, .. } = self;
+        let noised = privacy.enabled && privacy.unit == PrivacyUnit::Record;
+        let metric = |metric: &Metric| MetricSpec {
+            name: metric.name.clone(),
+            min: if noised { -metric.max } else { 0.0 },
+            max: metric.max,
+            resolution: metric.resolution,
+        };
         Encoding::new(EncodingSpec {
             model_len,
             cohort_max: cohort.target,
             clip_norm: privacy.clip_norm,
             max_weight: if privacy.enabled { 1 } else { encoding.max_weight },
             precision_bits: encoding.precision_bits,
-            metrics: encoding
-                .metrics
-                .iter()
-                .map(|metric| MetricSpec { name: metric.name.clone(), max: metric.max, resolution: metric.resolution })
-                .collect(),
+            metrics: encoding.metrics.iter().map(metric).collect(),
         })
     }
 
@@ -694,6 +698,20 @@ mod tests {
         match checked(&text) {
             Err(PolicyError::Topology(error)) => assert_eq!((error.n, error.threshold, error.answering), (4, 3, 2)),
             other => panic!("{other:?}"),
+        }
+    }
+
+    /// Where sites noise their metrics, a cut at 0 would make these larger on average; elsewhere nothing is below 0.
+    #[test]
+    fn a_noised_metric_may_be_negative() {
+        let metric = "[[encoding.metrics]]\nname = \"correct\"\nmax = 90.0\n";
+        let task = "[task]\nname = \"a\"\nrounds = 1\n";
+        let participant = "[privacy]\nunit = \"participant\"\nnoise_multiplier = 5.0\n";
+        for (text, min) in [(PLAIN, 0.0), (task, -90.0), (&format!("{task}{participant}"), 0.0)] {
+            let policy = checked(&format!("{text}{metric}")).expect("a policy");
+            let encoding = policy.encoding(3, &policy.terms(10)).expect("an encoding");
+            let spec = &encoding.spec().metrics[0];
+            assert_eq!((spec.min, spec.max, encoding.metric_bounds()), (min, 90.0, &[90][..]), "{text}");
         }
     }
 

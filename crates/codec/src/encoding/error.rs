@@ -61,6 +61,16 @@ pub enum EncodingError {
         /// Its grid.
         resolution: f64,
     },
+    /// A minimum above 0 or further from it than the maximum.
+    #[error("metric `{name}` has min {min:?} and max {max:?}: min must be at most 0 and at least -max")]
+    MetricMin {
+        /// The metric.
+        name: String,
+        /// Its smallest value.
+        min: f64,
+        /// Its largest value.
+        max: f64,
+    },
     /// Sums of this metric would not be exact.
     #[error(
         "sums of metric `{name}`, up to {max:?} in steps of {resolution:?}, exceed {SUM_MAX} steps: raise its resolution above {least:e} or lower its max"
@@ -195,14 +205,16 @@ pub enum DecodeError {
     /// The model part is too long.
     #[error("the norm of the sum exceeds what honest inputs can have: discard the sum")]
     Norm,
-    /// A metric is negative or too large.
-    #[error("the sum of metric `{name}` is {sum} steps, honest inputs give 0 to {max}: discard the sum")]
+    /// A metric is too small or too large.
+    #[error("the sum of metric `{name}` is {sum} steps, honest inputs give {min} to {max}: discard the sum")]
     Metric {
         /// The metric.
         name: String,
         /// Its sum, in steps of its resolution.
         sum: i64,
-        /// The most it can be.
+        /// The least it can be, without noise that the sum carries.
+        min: i64,
+        /// The most it can be, without that.
         max: u64,
     },
 }

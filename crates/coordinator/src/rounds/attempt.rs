@@ -10,7 +10,7 @@ use sordino_secagg::coordinator::{
     Abort, Coordinator, Outgoing, PayloadHasher, Receipt, Rejection, RunningSum, Setup, SumError, Timing,
 };
 use sordino_secagg::{CertificateKey, Dispute, ParticipantId, Step};
-use sordino_store::{Spool, SpoolError, SpoolKey, StoreError};
+use sordino_store::{Spool, SpoolError, SpoolKey, StoreError, crash_point};
 use sordino_wire::api::{Assignment, AttemptId};
 use sordino_wire::{CheckedPolicy, Digest, RoundPrivacy};
 use std::{

@@ -12,7 +12,7 @@ use sordino_dp::ledger::Granted;
 use sordino_dp::noise::{NoiseError, NoiseRng, Unseeded};
 use sordino_identity::PrincipalId;
 use sordino_secagg::{ParticipantId, Step};
-use sordino_store::{RoundOutcome, Store, StoreError};
+use sordino_store::{RoundOutcome, Store, StoreError, crash_point};
 use sordino_wire::api::{PlannedCohort, Release, ReleasePrivacy, WorstParticipant};
 use sordino_wire::{CheckedPolicy, Digest, RoundPrivacy, policy::Placement};
 use std::{collections::BTreeMap, num::NonZeroU32};

@@ -21,7 +21,7 @@ use sordino_secagg::{
     ParticipantId, Step, advertised_certificates,
     coordinator::{Outgoing, Receipt, Rejection},
 };
-use sordino_store::{RoundRow, StoreError, round_state, task_state};
+use sordino_store::{RoundRow, StoreError, crash_point, round_state, task_state};
 use sordino_wire::{
     Code, Digest, RoundId, TaskId,
     api::{AttemptId, CheckIn, Page, Round, RoundState, UploadStatus},

@@ -14,7 +14,9 @@ use crate::{
 };
 use sordino_dp::ledger::{Granted, Refusal};
 use sordino_secagg::{ParticipantId, coordinator::Abort};
-use sordino_store::{AttemptStart, Findings, RoundRow, StoreError, TaskRow, attempt_state, round_state, task_state};
+use sordino_store::{
+    AttemptStart, Findings, RoundRow, StoreError, TaskRow, attempt_state, crash_point, round_state, task_state,
+};
 use sordino_wire::{CheckedPolicy, Digest, Policy, RoundId, api::Assignment, policy::SUMS_PER_MODEL_MAX};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -108,6 +110,14 @@ async fn next(app: &Arc<App>, rounds: &TaskRounds, silent: &mut BTreeSet<Partici
         }
         let standing = Standing::load(&app.store, &task.id, silent.clone()).await?;
         let cohort = gather(app, rounds, &policy, &standing).await?;
+        // Others may have enrolled since the task was made.
+        if let Err(error) = budget::delta_fits(app, &policy).await? {
+            let reason = format!(
+                "{error}: participants have enrolled since the task was made; none was asked for anything, and the model \
+                 stays as it is"
+            );
+            return halt(app, &task, &reason).await;
+        }
         let cohort_json = admit(app, &cohort, multiplier).await?;
         let start = AttemptStart {
             task: task.id.clone(),

@@ -4,6 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod delta;
 mod hostile;
 mod lies;
 mod network;

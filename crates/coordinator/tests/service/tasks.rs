@@ -83,3 +83,51 @@ async fn a_repeated_request_makes_one_task() {
     let page: Page<Task> = federation.admin.get("/v1/tasks").send().await.unwrap().json().await.unwrap();
     assert_eq!(page.items.len(), 2);
 }
+
+/// A delta above 1 over those who are enrolled is refused, and ends a task when others enrol that it has no room for.
+#[tokio::test]
+async fn delta_is_held_against_those_who_are_enrolled() {
+    let mut federation = TestFederation::start().await;
+    let rounds = tokio::spawn(sordino_coordinator::rounds::run(federation.app.clone()));
+    let model = federation.upload(&model(&[0.5; 7])).await;
+    let policy = |delta: f64, unit: &str| {
+        format!(
+            "[task]\nname = \"few\"\nrounds = 3\n[cohort]\nmin = 3\ntarget = 3\nmax_dropout_fraction = 0.0\n\
+             max_corrupt_fraction = 0.0\n[privacy]\nunit = \"{unit}\"\ndelta = {delta:?}\n\
+             data_version = \"{delta:?}\"\nnoise_multiplier = 5.0\n[timing]\ngather = 0.01\n"
+        )
+    };
+    let mut sites = Vec::new();
+    for id in ["site-0001", "site-0002", "site-0003", "site-0004"] {
+        sites.push(federation.participant(id).await);
+    }
+    let task = federation.create_task(&policy(0.25, "participant"), model).await;
+    federation.participant("site-0005").await;
+
+    let request = TaskRequest { policy: policy(0.21, "participant"), model };
+    let refused = problem(federation.admin.post("/v1/tasks").json(&request).send().await.unwrap()).await;
+    assert_eq!(refused.code, Code::PolicyRefused);
+    assert!(
+        refused.detail.contains("privacy.delta is 2.1e-1, above 1 in 5 enrolled participants"),
+        "{}",
+        refused.detail
+    );
+    federation.create_task(&policy(0.2, "participant"), model).await;
+    // How many records there are, sites know.
+    federation.create_task(&policy(0.21, "record"), model).await;
+
+    let path = format!("/v1/tasks/{}/checkin?wait=10", task.id);
+    let check_ins = sites[..3].iter().map(|site| {
+        let asked = site.post(&path).json(&serde_json::json!({})).send();
+        tokio::spawn(async move { asked.await.unwrap().status() })
+    });
+    for check_in in check_ins.collect::<Vec<_>>() {
+        assert_eq!(check_in.await.unwrap(), StatusCode::CONFLICT, "the task has ended");
+    }
+    let task: Task =
+        federation.admin.get(&format!("/v1/tasks/{}", task.id)).send().await.unwrap().json().await.unwrap();
+    assert_eq!((task.state, task.round), (TaskState::Halted, 1));
+    assert!(task.reason.as_ref().unwrap().contains("above 1 in 5 enrolled participants"), "{:?}", task.reason);
+    federation.stop();
+    rounds.await.unwrap().unwrap();
+}

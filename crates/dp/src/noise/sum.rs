@@ -24,10 +24,10 @@ pub struct SumGrid {
 }
 
 impl SumGrid {
-    /// - `clip`: L2 norm of each vector, at most. The caller computes norms, products and sums in f64, of no more than
-    ///   [`TERMS_MAX`] vectors: with u = 2^-53, a norm of d squares is off by less than d u of itself and a sum of n
-    ///   vectors by less than `n u sum |v_i| <= n^2 u clip`, which for n up to 2^16 is below 2^-21 clip; twice that
-    ///   covers both neighbours.
+    /// - `clip`: L2 norm of each vector, at most. The caller computes norms, products and sums in f64 and sees to it that all
+    ///   of that is off by less than 2^-21 clip; twice that covers both neighbours. With u = 2^-53, a norm of d squares is off
+    ///   by less than d u of itself, and a plain sum of n vectors by `u (1 + 2 + ... + n) clip`: about 2^-22 clip for n of
+    ///   2^16. Beyond that a sum has to be compensated.
     /// - `dim`: elements.
     /// - `multiplier`: noise standard deviation over sensitivity.
     ///
@@ -65,7 +65,7 @@ impl SumGrid {
     /// Puts a sum on the grid, adds fresh noise, and takes it back: `sum` is overwritten with what may be seen.
     ///
     /// # Errors
-    /// [`NoiseError::Length`], [`NoiseError::NotFinite`]; [`NoiseError::Overflow`] for a sum that no 2^16 vectors have.
+    /// [`NoiseError::Length`], [`NoiseError::NotFinite`]; [`NoiseError::Overflow`] for a sum that no 2^32 vectors have.
     /// `sum` is then void.
     pub fn noise(&self, sum: &mut [f64], rng: &mut NoiseRng) -> Result<(), NoiseError> {
         let dim = usize::try_from(self.dim).unwrap_or(usize::MAX);
@@ -99,15 +99,13 @@ impl SumGrid {
     }
 }
 
-/// Vectors of one sum, at most.
-pub const TERMS_MAX: usize = 1 << 16;
 /// What rounding in f64 adds to the sensitivity, relative.
 const SUM_SLACK: f64 = 1.0 / (1 << 20) as f64;
 /// Largest clip norm on the grid: finer brings nothing.
 const CLIP_UNITS_MAX: f64 = (1_u64 << 20) as f64;
 /// Largest standard deviation that is asked of the sampler, whose variance reaches 2^48.
 const SIGMA_MAX: f64 = (1_u64 << 23) as f64;
-/// `2^16` vectors of `2^20` units, with room.
+/// `2^32` vectors of `2^20` units.
 const SUM_UNITS_MAX: f64 = (1_u64 << 52) as f64;
 const BLOCK: usize = 512;
 const TOO_NOISY: &str = "small enough for the sampler: multiplier times (1 + square root of the elements) below 2^23";

@@ -12,8 +12,8 @@
 //! checked; the model comes from the coordinator and is checked against the data before it is used. What training
 //! produces is secret until it is masked: it is printed nowhere, and error messages quote at most a few characters of
 //! a malformed field. Under [`RecordPrivacy`] the weights may be seen, and whether training fails depends on no single
-//! record. Two things can be told from outside and are not accounted for: how long training takes, and that a batch was
-//! beyond [`TrainError::BatchTooLarge`].
+//! record. Two things can be told from outside and are not accounted for: how long training takes, and that a site takes
+//! no part at all, because a value is not finite or a label is beyond the model's classes.
 
 pub mod csv;
 mod dataset;

@@ -109,12 +109,6 @@ pub enum TrainError {
     /// There is no entropy for sampling and noise.
     #[error(transparent)]
     Unseeded(#[from] Unseeded<getrandom::Error>),
-    /// More rows were drawn than the rounding of their sum is accounted for.
-    #[error("a batch drawn from the local rows has more than {max} rows: lower the sampling rate")]
-    BatchTooLarge {
-        /// Most rows.
-        max: usize,
-    },
     /// Records are to be protected, and the features of each depend on all of them.
     #[error(
         "the features are scaled by statistics of this site's own rows (z-score), which shows each record in all others: \

@@ -312,7 +312,12 @@ fn encodings() -> Value {
     )| {
         let metrics: Vec<_> = metrics
             .into_iter()
-            .map(|(name, max, resolution): (&str, f64, f64)| MetricSpec { name: name.into(), max, resolution })
+            .map(|(name, max, resolution): (&str, f64, f64)| MetricSpec {
+                name: name.into(),
+                min: 0.0,
+                max,
+                resolution,
+            })
             .collect();
         let json =
             |metric: &MetricSpec| json!({ "name": metric.name, "max": metric.max, "resolution": metric.resolution });

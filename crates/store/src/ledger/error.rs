@@ -40,14 +40,15 @@ pub enum LedgerStoreError {
         /// The ledger's file, or the lock beside the counter.
         path: PathBuf,
     },
-    /// The counter moved although it is locked: a file system without working locks, or somebody restored files under a
-    /// program that runs. Nothing was written.
+    /// The ledger or its counter is not as this program left it, although both are locked: a file system without working
+    /// locks, or somebody restored files under a program that runs. Nothing was written. The ledger is verified anew before
+    /// anything else is granted.
     #[error(
-        "{path} was changed by another program while this one charges the privacy ledger: stop all but one, and keep \
-         both files on a file system with working locks"
+        "{path} was changed by another program while this one charges the privacy ledger: stop all but one, keep both \
+         files on a file system with working locks, and restore copies of them only while no program runs"
     )]
-    CounterMoved {
-        /// The counter's file.
+    Changed {
+        /// The ledger's file or the counter's.
         path: PathBuf,
     },
     /// The ledger was given the place of the counter, or of a file that the counter has beside it.

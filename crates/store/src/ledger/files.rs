@@ -13,7 +13,7 @@ use sordino_dp::ledger::{Account, Counter, Entry, Ledger, LedgerError, LedgerKey
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -151,7 +151,7 @@ impl LedgerFiles {
     ///
     /// # Errors
     /// [`LedgerStoreError::Full`], [`LedgerStoreError::Io`], [`LedgerStoreError::TooLong`],
-    /// [`LedgerStoreError::CounterMoved`].
+    /// [`LedgerStoreError::Changed`].
     pub(super) fn append(
         &mut self,
         entries: &[&[u8]],
@@ -159,7 +159,10 @@ impl LedgerFiles {
         after: &Counter,
     ) -> Result<(), LedgerStoreError> {
         if self.counted()? != *before || index(before.entries) + 1 != self.starts.len() {
-            return Err(LedgerStoreError::CounterMoved { path: self.counter.path().to_owned() });
+            return Err(LedgerStoreError::Changed { path: self.counter.path().to_owned() });
+        }
+        if !self.is_as_it_was_left()? {
+            return Err(LedgerStoreError::Changed { path: self.path.clone() });
         }
         let first = self.starts.len() - 1;
         let frames: Vec<_> = entries.iter().map(|entry| frame(entry)).collect();
@@ -269,6 +272,18 @@ impl LedgerFiles {
         self.starts.truncate(entries + 1);
         self.cut = None;
         Ok(())
+    }
+
+    /// Whether the file still ends where the last entry does, and still is the one at its path: a copy that was restored in
+    /// place is shorter, one that was put there has another inode. Written behind such a copy, entries would be lost.
+    fn is_as_it_was_left(&self) -> Result<bool, LedgerStoreError> {
+        let io = |source| LedgerStoreError::io(&self.path, source);
+        let held = self.file.metadata().map_err(io)?;
+        match std::fs::metadata(&self.path) {
+            Ok(named) => Ok(held.len() == self.end() && (named.dev(), named.ino()) == (held.dev(), held.ino())),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(io(source)),
+        }
     }
 
     /// Where the next entry goes.

@@ -178,6 +178,8 @@ async fn principals_renew_page_and_are_touched() {
     let page = store.principals(Some("a"), 1).await.unwrap();
     assert_eq!(page.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["b"]);
     assert_eq!(store.principals(None, u32::MAX).await.unwrap().len(), 3);
+    assert_eq!(store.principals_in_role("client").await.unwrap(), 3);
+    assert_eq!(store.principals_in_role("admin").await.unwrap(), 0);
 
     let seen = |now| {
         let store = store.clone();

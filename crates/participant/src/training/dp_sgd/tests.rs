@@ -1,7 +1,9 @@
 use super::*;
 use crate::training::{BuiltinTrainer, RoundInfo, Trainer, evaluate, random};
+use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
 use sordino_codec::Tensors;
+use sordino_dp::Mechanism;
 
 const SOFTMAX: Architecture = Architecture::Softmax { features: 19, classes: 4 };
 const MLP: Architecture = Architecture::Mlp { features: 19, hidden: 17, classes: 4 };
@@ -19,7 +21,7 @@ fn plain(learning_rate: f64, batch_size: u32) -> Hyperparameters {
 }
 
 fn fixed(seed: u64) -> Randomness {
-    Randomness { draws: ChaCha20Rng::seed_from_u64(seed), noise: NoiseRng::predictable(seed) }
+    Randomness { draws: Box::new(ChaCha20Rng::seed_from_u64(seed)), noise: NoiseRng::predictable(seed) }
 }
 
 fn random_rows(architecture: Architecture, seed: u64) -> (Vec<f32>, Vec<f32>, Vec<u32>) {
@@ -184,14 +186,69 @@ fn a_model_that_diverges_is_an_error() {
     assert!(matches!(error, TrainError::Diverged(Diverged { epoch: 1, batch: 1..9 })), "{error}");
 }
 
+/// A plain sum of so many rows drifts; one row more or less decides nothing.
 #[test]
-fn a_batch_beyond_the_accounting_is_refused() {
-    let data = Dataset::new(vec![1.0; TERMS_MAX + 1], vec![0; TERMS_MAX + 1], 1, 2).unwrap();
+fn a_batch_of_any_size_is_summed_as_exactly_as_is_charged() {
+    let rows = 200_000;
+    let data = Dataset::new(vec![0.3; rows], vec![0; rows], 1, 2).unwrap();
     let architecture = Architecture::Softmax { features: 1, classes: 2 };
-    let privacy = RecordPrivacy { sampling_rate: 1.0, ..privacy() };
-    let error = train(architecture, &mut [0.0; 4], &data, &plain(0.1, 1), &privacy, &mut fixed(1)).unwrap_err();
-    assert!(matches!(error, TrainError::BatchTooLarge { .. }));
-    assert!(error.to_string().ends_with("more than 65536 rows: lower the sampling rate"), "{error}");
+    let (weights, clip) = ([0.1, -0.2, 0.3, 0.7], 0.37);
+    let one = clipped_sum(architecture, &weights, &[0.3], &[0], clip);
+    let every: Vec<usize> = (0..rows).collect();
+    let mut gradients = GradientSum::new(4);
+    let sum = gradients.of_rows(&mut Network::new(architecture), &weights, &data, &every, clip);
+    let off = norm(sum.iter().zip(&one).map(|(sum, one)| sum - one * rows as f64));
+    assert!(off < clip / f64::from(1 << 22), "{off}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// One record more, with the same draws for all others: whatever it holds and wherever it stands, the sum that is
+    /// noised differs by no more than the clip and what is charged for rounding; not at all where it is not drawn.
+    #[test]
+    fn neighbours_differ_by_the_clip_at_most(
+        seed: u64,
+        mlp: bool,
+        (others, at) in (1usize..700).prop_flat_map(|others| (Just(others), 0..=others)),
+        rate in 0.02f64..=1.0,
+        log_clip in -4f64..4.0,
+        log_scale in -6f64..20.0,
+    ) {
+        let (architecture, clip) = (if mlp { MLP } else { SOFTMAX }, 10f64.powf(log_clip));
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let (weights, ..) = random_rows(architecture, seed);
+        let mut values = |len: usize, scale: f64| -> Vec<f32> {
+            (0..len).map(|_| (scale * random::normal(&mut rng)) as f32).collect()
+        };
+        let (mut features, record) = (values(others * 19, 1.0), values(19, 10f64.powf(log_scale)));
+        let mut labels: Vec<u32> = (0..others).map(|row| (seed.wrapping_add(row as u64 * 7) % 4) as u32).collect();
+        let fewer = Dataset::new(features.clone(), labels.clone(), 19, 4).unwrap();
+        features.splice(at * 19..at * 19, record);
+        labels.insert(at, (seed % 4) as u32);
+        let more = Dataset::new(features, labels, 19, 4).unwrap();
+
+        let mut drawn = Vec::new();
+        draw(more.rows(), rate, &mut ChaCha20Rng::seed_from_u64(seed), &mut drawn);
+        let others_drawn: Vec<usize> =
+            drawn.iter().filter(|&&row| row != at).map(|&row| row - usize::from(row > at)).collect();
+        let sum = |data: &Dataset, rows: &[usize]| {
+            let mut gradients = GradientSum::new(weights.len());
+            gradients.of_rows(&mut Network::new(architecture), &weights, data, rows, clip).to_vec()
+        };
+        let (with, without) = (sum(&more, &drawn), sum(&fewer, &others_drawn));
+        let influence = norm(with.iter().zip(&without).map(|(with, without)| with - without));
+        prop_assert!(influence <= clip * (1.0 + SLACK), "{} for a clip of {}", influence, clip);
+        if !drawn.contains(&at) {
+            prop_assert_eq!(&with, &without);
+        }
+        // What is said of a step's noise is said of this clip.
+        let grid = SumGrid::new(clip, weights.len() as u64, 1.0).unwrap();
+        let Mechanism::DiscreteGaussian { l2, .. } = grid.mechanism() else { panic!("another mechanism") };
+        let rounded = |value: &f64| (value * grid.units()).round();
+        let moved = norm(with.iter().zip(&without).map(|(with, without)| rounded(with) - rounded(without)));
+        prop_assert!(moved <= l2, "{} of {}", moved, l2);
+    }
 }
 
 /// Draws and noise are fixed, so that this does not fail by chance: 60 steps of about 144 rows each.

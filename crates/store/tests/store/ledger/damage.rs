@@ -182,6 +182,53 @@ fn an_older_copy_of_the_ledger_is_refused() {
     }
 }
 
+/// Restored in place, put in its place, gone or grown: nothing is written behind it, and nothing counted.
+#[test]
+fn entries_that_change_under_a_running_program_are_noticed() {
+    type Change = fn(&Path, &[u8], &[u8]);
+    let replace: Change = |path, older, _| {
+        fs::write(path.with_extension("copy"), older).unwrap();
+        fs::rename(path.with_extension("copy"), path).unwrap();
+    };
+    let changes: [(&str, Change, bool); 4] = [
+        ("restored in place", |path, older, _| fs::write(path, older).unwrap(), true),
+        ("replaced", replace, true),
+        ("removed", |path, _, _| fs::remove_file(path).unwrap(), true),
+        ("grown", |path, _, newest| fs::write(path, [newest, b"more"].concat()).unwrap(), false),
+    ];
+    for (name, change, fatal) in changes {
+        let folder = tempdir().unwrap();
+        let path = ledger_in(folder.path());
+        let mut ledger = open(folder.path());
+        ledger.open_scope(scope(), terms(), NOW).unwrap();
+        reserve(&mut ledger, 1);
+        let older = fs::read(&path).unwrap();
+        reserve(&mut ledger, 2);
+        let (newest, counter) = read_both(folder.path());
+
+        change(&path, &older, &newest);
+        let changed = fs::read(&path).ok();
+        match ledger.reserve(ask(3), NOW) {
+            Err(LedgerStoreError::Changed { path: named }) => assert_eq!(named, path, "{name}"),
+            other => panic!("{name}: {other:?}"),
+        }
+        assert_eq!((fs::read(&path).ok(), fs::read(counter_in(folder.path())).unwrap()), (changed, counter), "{name}");
+        if fatal {
+            // Not only the first time.
+            let again = ledger.reserve(ask(3), NOW).err().unwrap();
+            let refused = matches!(again, LedgerStoreError::Changed { .. } | LedgerStoreError::RolledBack { .. });
+            assert!(refused, "{name}: {again:?}");
+            drop(ledger);
+            // The way out that the documents name.
+            fs::write(&path, &newest).unwrap();
+            ledger = open(folder.path());
+        }
+        reserve(&mut ledger, 3);
+        drop(ledger);
+        assert_eq!(charged(&mut open(folder.path())), [1, 2, 3], "{name}");
+    }
+}
+
 /// An older counter takes nothing away: entries that verify are kept.
 #[test]
 fn an_older_copy_of_the_counter_forgets_no_entry() {
