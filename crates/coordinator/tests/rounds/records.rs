@@ -76,9 +76,9 @@ fn cost(task: &Task, rounds: u64) -> f64 {
     Accountant::new(1e-5).unwrap().with_all(&round.events().times(rounds).unwrap()).unwrap().epsilon
 }
 
-/// Makes a task with a first model of its own.
+/// Makes a task; all begin with the same model.
 async fn create(federation: &TestFederation, policy: &str) -> Task {
-    let model = SOFTMAX.initial(policy.len() as u64).unwrap().to_safetensors();
+    let model = SOFTMAX.initial(1).unwrap().to_safetensors();
     federation.create_task(policy, federation.upload(&model).await).await
 }
 
