@@ -424,4 +424,4 @@ pub enum ModelError {
     clippy::cast_possible_truncation,
     reason = "a test may fail by panicking and uses small numbers"
 )]
-mod tests;
+pub(super) mod tests;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::training::model::tests::random_rows;
 use crate::training::{BuiltinTrainer, RoundInfo, Trainer, evaluate, random};
 use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
@@ -24,15 +25,6 @@ fn fixed(seed: u64) -> Randomness {
     Randomness { draws: Box::new(ChaCha20Rng::seed_from_u64(seed)), noise: NoiseRng::predictable(seed) }
 }
 
-fn random_rows(architecture: Architecture, seed: u64) -> (Vec<f32>, Vec<f32>, Vec<u32>) {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut weights = architecture.initial_values(seed).unwrap();
-    weights.iter_mut().for_each(|weight| *weight += 0.1 * random::normal(&mut rng) as f32);
-    let features = (0..ROWS * architecture.features()).map(|_| random::normal(&mut rng) as f32).collect();
-    let labels = (0..ROWS).map(|_| random::below(&mut rng, architecture.classes()) as u32).collect();
-    (weights, features, labels)
-}
-
 fn clipped_sum(architecture: Architecture, weights: &[f32], features: &[f32], labels: &[u32], clip: f64) -> Vec<f64> {
     let mut sum = vec![0.0; weights.len()];
     add_clipped(&mut Network::new(architecture), weights, Batch { features, labels }, clip, &mut sum);
@@ -48,7 +40,7 @@ fn norm(values: impl IntoIterator<Item = f64>) -> f64 {
 fn closed_forms_are_those_of_the_gradient() {
     for architecture in [SOFTMAX, MLP] {
         for seed in 0..5 {
-            let (weights, features, labels) = random_rows(architecture, seed);
+            let (weights, features, labels) = random_rows(architecture, ROWS, seed);
             let batch = Batch { features: &features, labels: &labels };
             let mut network = Network::new(architecture);
             let closed: Vec<f64> =
@@ -78,7 +70,7 @@ fn closed_forms_are_those_of_the_gradient() {
 fn no_row_weighs_more_than_the_clip() {
     for architecture in [SOFTMAX, MLP] {
         for seed in 0..5 {
-            let (weights, mut features, labels) = random_rows(architecture, seed);
+            let (weights, mut features, labels) = random_rows(architecture, ROWS, seed);
             for (odd, value) in [1e4, 1e30, f32::MAX, -f32::MAX, f32::INFINITY, f32::NAN, 0.0].into_iter().enumerate() {
                 features[odd * 19..][..9].fill(value);
             }
@@ -163,7 +155,7 @@ fn an_empty_batch_is_noised() {
 /// The step is the clipped sum over the public divisor, with momentum: noise too small to see shows the recurrence.
 #[test]
 fn steps_follow_the_recurrence() {
-    let (_, features, labels) = random_rows(SOFTMAX, 3);
+    let (_, features, labels) = random_rows(SOFTMAX, ROWS, 3);
     let data = Dataset::new(features.clone(), labels.clone(), 19, 4).unwrap();
     let privacy = RecordPrivacy { noise_multiplier: 1e-6, sampling_rate: 1.0, steps: 3, ..privacy() };
     let hyperparameters = Hyperparameters { momentum: 0.9, ..plain(0.5, 7) };
@@ -217,7 +209,7 @@ proptest! {
     ) {
         let (architecture, clip) = (if mlp { MLP } else { SOFTMAX }, 10f64.powf(log_clip));
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let (weights, ..) = random_rows(architecture, seed);
+        let (weights, ..) = random_rows(architecture, ROWS, seed);
         let mut values = |len: usize, scale: f64| -> Vec<f32> {
             (0..len).map(|_| (scale * random::normal(&mut rng)) as f32).collect()
         };

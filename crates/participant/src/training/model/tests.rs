@@ -30,13 +30,18 @@ fn reference_loss(architecture: Architecture, weights: &[f64], features: &[f32],
     sum / labels.len() as f64
 }
 
-fn random_batch(architecture: Architecture, seed: u64) -> (Vec<f32>, Vec<f32>, Vec<u32>) {
+/// Weights, features and labels.
+pub(in crate::training) fn random_rows(
+    architecture: Architecture,
+    rows: usize,
+    seed: u64,
+) -> (Vec<f32>, Vec<f32>, Vec<u32>) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut weights = architecture.initial_values(seed).unwrap();
     // Biases away from 0 too, or their part would be tested at a special point.
     weights.iter_mut().for_each(|weight| *weight += 0.1 * random::normal(&mut rng) as f32);
-    let features = (0..ROWS * architecture.features()).map(|_| random::normal(&mut rng) as f32).collect();
-    let labels = (0..ROWS).map(|_| random::below(&mut rng, architecture.classes()) as u32).collect();
+    let features = (0..rows * architecture.features()).map(|_| random::normal(&mut rng) as f32).collect();
+    let labels = (0..rows).map(|_| random::below(&mut rng, architecture.classes()) as u32).collect();
     (weights, features, labels)
 }
 
@@ -45,7 +50,7 @@ fn random_batch(architecture: Architecture, seed: u64) -> (Vec<f32>, Vec<f32>, V
 fn gradients_are_those_of_finite_differences() {
     for architecture in [SOFTMAX, MLP] {
         for seed in 0..5 {
-            let (weights, features, labels) = random_batch(architecture, seed);
+            let (weights, features, labels) = random_rows(architecture, ROWS, seed);
             let mut gradient = vec![f32::NAN; weights.len()];
             let batch = Batch { features: &features, labels: &labels };
             let result = Network::new(architecture).gradient(&weights, batch, &mut gradient);
