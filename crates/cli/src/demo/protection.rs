@@ -3,7 +3,7 @@
 use super::{CLIP_NORM, HIDDEN};
 use crate::budget::up;
 use sordino_participant::training::{Architecture, Dataset, Hyperparameters};
-use sordino_wire::api::ReleasePrivacy;
+use sordino_wire::{api::ReleasePrivacy, policy::PrivacyUnit};
 
 /// Whose presence is hidden.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -39,13 +39,13 @@ impl Protection {
         match self {
             // Under DP-SGD the batch size is the public number that a batch's sum is divided by: about as many as are drawn.
             Self::Record => {
-                let per_site = rows / usize::try_from(participants.max(1)).unwrap_or(usize::MAX);
+                let drawn = rows as f64 * SAMPLING_RATE / f64::from(participants);
                 #[expect(
                     clippy::cast_possible_truncation,
                     clippy::cast_sign_loss,
                     reason = "a file has below 2^32 rows"
                 )]
-                let batch_size = (per_site as f64 * SAMPLING_RATE) as u32;
+                let batch_size = drawn.round() as u32;
                 Hyperparameters { local_epochs: 1, batch_size: batch_size.max(1), learning_rate: 0.055, momentum: 0.0 }
             }
             Self::Participant => Hyperparameters { local_epochs: 5, batch_size: 8, learning_rate: 0.5, momentum: 0.0 },
@@ -104,13 +104,11 @@ metric_noise_multiplier = 30.0
 }
 
 /// What a data protection officer needs to know of the last Release, in one sentence.
-pub(super) fn sentence(privacy: &ReleasePrivacy, rounds: usize, protection: Protection) -> String {
-    let ReleasePrivacy { epsilon, delta, accountant, sampling, holds_against, .. } = privacy;
-    let neighbours = match protection {
-        Protection::Record => "adding or removing one record at any one site, if a person's records lie at one site",
-        Protection::Participant | Protection::None => {
-            "one site's contribution present or replaced by zero; who takes part is public"
-        }
+pub(super) fn sentence(privacy: &ReleasePrivacy, rounds: usize) -> String {
+    let ReleasePrivacy { unit, relation, epsilon, delta, accountant, sampling, holds_against, .. } = privacy;
+    let neighbours = match unit {
+        PrivacyUnit::Record => "adding or removing one record at any one site, if a person's records lie at one site",
+        PrivacyUnit::Participant => relation,
     };
     format!(
         "after {rounds} rounds, (epsilon, delta) = ({}, {delta:e}) for {neighbours}, under {accountant}; sampling: {sampling}; \
@@ -125,3 +123,35 @@ const TOTAL_EPSILON: f64 = 10.0;
 const TARGET_EPSILON: f64 = 9.5;
 /// Of a site's records, in each step.
 const SAMPLING_RATE: f64 = 0.3;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sentence_names_the_numbers_and_what_they_are_about() {
+        let of = |unit: &str| -> ReleasePrivacy {
+            serde_json::from_value(serde_json::json!({
+                "unit": unit, "relation": "RELATION", "sampling": "SAMPLING", "holds_against": "OTHERS", "budget": "b",
+                "epsilon": 9.49991, "epsilon_of_round": 1.0, "delta": 1e-5, "total_epsilon": 10.0, "noise_multiplier": 6.0,
+                "accountant": "ACCOUNTANT", "planned": { "participants": 10, "min_survivors": 8, "max_corrupt": 2 },
+                "survivors": 9, "software": "s",
+            }))
+            .unwrap()
+        };
+        // Epsilon is rounded up.
+        assert_eq!(
+            sentence(&of("record"), 40),
+            "after 40 rounds, (epsilon, delta) = (9.5000, 1e-5) for adding or removing one record at any one site, if a \
+             person's records lie at one site, under ACCOUNTANT; sampling: SAMPLING; against OTHERS"
+        );
+        assert!(sentence(&of("participant"), 20).contains(" for RELATION, under ACCOUNTANT;"));
+    }
+
+    #[test]
+    fn batches_are_about_what_is_drawn() {
+        let size = |rows, sites| Protection::Record.training(rows, sites).batch_size;
+        assert_eq!((size(1438, 10), size(455, 10), size(3, 200)), (43, 14, 1));
+    }
+}

@@ -155,7 +155,7 @@ impl Report {
         line(&format!("why                 {}", self.protection.why(self.participants)));
         if let Some(privacy) = &self.privacy {
             line("");
-            line(&protection::sentence(privacy, rounds, self.protection));
+            line(&protection::sentence(privacy, rounds));
         }
         out
     }
