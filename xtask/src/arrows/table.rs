@@ -85,6 +85,13 @@ const SECAGG: &[Allowed] = &[
     lean("libcrux-ml-kem", &["mlkem768"]),
 ];
 
+const PROOFS: &[Allowed] = &[
+    lean("curve25519-dalek", &["alloc", "zeroize", "precomputed-tables", "rand_core"]),
+    // Without randomness of their own.
+    lean("tari_bulletproofs_plus", &["std"]),
+    lean("tari_merlin", &["std"]),
+];
+
 const IDENTITY: &[Allowed] = &[
     lean("aws-lc-rs", &["aws-lc-sys", "prebuilt-nasm"]),
     lean("ed25519-dalek", DALEK_SIGNATURES),
@@ -125,6 +132,7 @@ const PLACES: &[Place] = &[
     core("sordino-codec", &["sordino-kernel"], CODEC),
     core("sordino-dp", &[], DP),
     core("sordino-secagg", &["sordino-kernel", "sordino-codec"], SECAGG),
+    core("sordino-proofs", &["sordino-kernel"], PROOFS),
     core("sordino-identity", &[], IDENTITY),
     core("sordino-wire", &["sordino-codec", "sordino-dp", "sordino-secagg", "sordino-identity"], WIRE),
     core("sordino-sim", SIM_CORES, SIM),
