@@ -7,6 +7,7 @@
 mod around;
 mod copy;
 mod mutants;
+mod proofs;
 #[cfg(test)]
 mod tests;
 

@@ -80,7 +80,7 @@ pub(super) const fn secagg(find: &'static str, replace: &'static str) -> Edit {
 
 /// All of them.
 pub(super) fn all() -> impl Iterator<Item = &'static Mutant> {
-    MUTANTS.iter().chain(super::around::MUTANTS)
+    MUTANTS.iter().chain(super::around::MUTANTS).chain(super::proofs::MUTANTS)
 }
 
 /// Those of the protocol, in its order.

@@ -147,6 +147,13 @@ fn no_challenge_is_drawn_before_what_it_is_about() {
         };
         assert_eq!(unchanged(&commitments, &proof), before.len());
 
+        let mut spec = case.claim.spec().clone();
+        spec.segments[1].bound.constant += 1;
+        let wider = Case::new(spec);
+        let submission = Submission { context: CONTEXT, commitments: &commitments, proof: &proof };
+        let after = wider.verifier().challenges(&submission).expect("it has the same parts");
+        assert_ne!(before[0], after[0], "the claim");
+
         let other = |point: &mut CompressedRistretto| {
             *point = (case.generators.value() + point.decompress().expect("a point")).compress();
         };
