@@ -155,7 +155,11 @@ pub(crate) enum BenchError {
     NoPeak,
     #[error("the other implementation's script cannot be run by {python}")]
     Python { python: PathBuf, source: io::Error },
-    #[error("the other implementation's script failed: {0}")]
+    #[error("the other implementation's program {program} cannot be run")]
+    Program { program: PathBuf, source: io::Error },
+    #[error("a norm proof is not what it should be")]
+    Proof(#[source] Box<dyn Error + Send + Sync>),
+    #[error("the other implementation failed: {0}")]
     Peer(String),
 }
 

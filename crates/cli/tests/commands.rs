@@ -29,6 +29,7 @@ fn help_shows_an_example_for_every_command() {
         &["bench", "secagg"],
         &["bench", "scale"],
         &["bench", "memory"],
+        &["bench", "proofs"],
         &["bench", "all"],
     ] {
         let help = sordino(&[command, &["--help"]].concat());
@@ -241,6 +242,24 @@ fn the_memory_of_a_round_is_measured() {
     assert_eq!(bytes("limit_bytes"), 3 * 4 * 50_000 + 100_000_000 + 3_000 * n * k);
     assert!(bytes("before_bytes") > 0 && bytes("peak_bytes") >= bytes("before_bytes"));
     assert!(bytes("peak_bytes") < bytes("limit_bytes"), "{report}");
+}
+
+/// Proofs are made and verified in both settings; one of a million values is verified in little memory.
+#[test]
+fn a_quick_benchmark_of_proofs_measures_both_settings() {
+    let ran = sordino(&["bench", "proofs", "--quick", "--output", "json"]);
+    ran.ended(0);
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.iter().map(|row| row["setting"].as_str()).collect::<Vec<_>>(), ["fast", "small"].map(Some));
+    for row in rows {
+        for key in ["prove_ms", "commit_ms", "prove_of_msm", "two_threads", "verify_ms"] {
+            assert!(row[key].as_f64().unwrap() > 0.0, "{key} of {row}");
+        }
+    }
+    let memory = &report["memory"];
+    assert_eq!(memory["model_len"], 1 << 20);
+    assert!(memory["peak_bytes"].as_u64().unwrap() < 64_000_000, "{memory}");
 }
 
 #[test]

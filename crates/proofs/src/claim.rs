@@ -277,7 +277,9 @@ impl Claim {
         self.spec.setting
     }
 
-    pub(crate) fn spec(&self) -> &ClaimSpec {
+    /// What it was made from.
+    #[must_use]
+    pub fn spec(&self) -> &ClaimSpec {
         &self.spec
     }
 

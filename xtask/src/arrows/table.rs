@@ -163,6 +163,7 @@ const PLACES: &[Place] = &[
             "sordino-codec",
             "sordino-dp",
             "sordino-secagg",
+            "sordino-proofs",
             "sordino-identity",
             "sordino-wire",
             "sordino-sim",

@@ -110,9 +110,9 @@ fn thread_cpu() -> Duration {
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
-/// Bytes per second of `work`, which handles `bytes` each time: the best of some repetitions, since everything that
+/// Bytes (or whatever is counted) per second of `work`, which handles so many each time: the best of some repetitions, since everything that
 /// disturbs makes it slower.
-fn speed(bytes: usize, mut work: impl FnMut()) -> f64 {
+pub(crate) fn speed(bytes: usize, mut work: impl FnMut()) -> f64 {
     let begin = Instant::now();
     let mut best = f64::MIN_POSITIVE;
     let mut repeats = 0;

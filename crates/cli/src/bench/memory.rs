@@ -129,7 +129,7 @@ impl Memory {
 }
 
 /// The most memory that this process has had in use so far.
-fn peak_bytes() -> Result<u64, BenchError> {
+pub(super) fn peak_bytes() -> Result<u64, BenchError> {
     let status = std::fs::read_to_string("/proc/self/status").map_err(|_| BenchError::NoPeak)?;
     parse_peak(&status).ok_or(BenchError::NoPeak)
 }

@@ -1,5 +1,5 @@
 //! `sordino bench`: what the aggregation costs on this machine, beside what the machine could do at best, beside another
-//! implementation, over growing cohorts, and in memory.
+//! implementation, over growing cohorts, and in memory; and what norm proofs cost.
 
 mod certificates;
 mod cohort;
@@ -7,6 +7,7 @@ mod fit;
 mod machine;
 mod memory;
 mod peer;
+mod proofs;
 mod report;
 mod scale;
 mod scenario;
@@ -22,6 +23,7 @@ pub(crate) enum Bench {
     Secagg(secagg::Secagg),
     Scale(scale::Scale),
     Memory(memory::Memory),
+    Proofs(proofs::Proofs),
     All(All),
 }
 
@@ -50,6 +52,7 @@ impl Bench {
             Self::Secagg(secagg) => output.result(&secagg.measure()?, report::text),
             Self::Scale(scale) => output.result(&scale.measure()?, scale::text),
             Self::Memory(memory) => memory.run(output),
+            Self::Proofs(proofs) => proofs.run(output),
             Self::All(All { secagg }) => {
                 let quick = secagg.quick;
                 let everything = Everything {
