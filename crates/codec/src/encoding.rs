@@ -319,6 +319,17 @@ impl Encoding {
     /// [`DecodeError`] when the vector has another shape, or when no `contributors` honest inputs can have this sum:
     /// masks that did not cancel, or an input that broke its bound.
     pub fn open(&self, sum: &RingVector, contributors: u32) -> Result<Sums, DecodeError> {
+        let sums = self.lift(sum, contributors)?;
+        self.check(&sums, &self.noise)?;
+        Ok(sums)
+    }
+
+    /// Lifts the sum of `contributors` inputs to integers, and asks nothing of them but a weight: for a sum that gets its
+    /// noise before anybody may learn anything of it, be it only whether it can be one. [`Self::check`] it then.
+    ///
+    /// # Errors
+    /// [`DecodeError`]: another shape, or a weight that so many honest inputs cannot have.
+    pub fn lift(&self, sum: &RingVector, contributors: u32) -> Result<Sums, DecodeError> {
         if sum.len() != self.len() || sum.bits() != self.bits {
             let (len, bits) = (self.len(), self.bits);
             return Err(DecodeError::Shape { len, bits, got_len: sum.len(), got_bits: sum.bits() });
@@ -334,18 +345,27 @@ impl Encoding {
         let weight = u64::try_from(tail[0])
             .ok()
             .filter(|sum| (count..=max).contains(sum))
-            .ok_or(DecodeError::Weight { sum: tail[0], min: count, max })?;
-        self.check_model_sum(&model, count)?;
+            .ok_or(DecodeError::Weight { min: count, max })?;
         let metrics = tail.split_off(1);
-        for (k, (&integer, metric)) in metrics.iter().zip(&self.spec.metrics).enumerate() {
+        Ok(Sums { model, weight, metrics, contributors })
+    }
+
+    /// Checks that sums with this noise can be those of honest inputs.
+    ///
+    /// # Errors
+    /// [`DecodeError`]: masks that did not cancel, or an input that broke its bound. It holds no value of the sum.
+    pub fn check(&self, sums: &Sums, noise: &SumNoise) -> Result<(), DecodeError> {
+        let count = u64::from(sums.contributors);
+        self.check_model_sum(&sums.model, count, noise.model)?;
+        for (k, (&integer, metric)) in sums.metrics.iter().zip(&self.spec.metrics).enumerate() {
             let (below, max) = (count * self.metric_floors[k], count * self.metric_bounds[k]);
-            let most = if integer < 0 { below } else { max } + self.noise.metric(k);
+            let most = if integer < 0 { below } else { max }.saturating_add(noise.metric(k));
             if integer.unsigned_abs() > most {
                 let min = -i64::try_from(below).unwrap_or(i64::MAX);
-                return Err(DecodeError::Metric { name: metric.name.clone(), sum: integer, min, max });
+                return Err(DecodeError::Metric { name: metric.name.clone(), min, max });
             }
         }
-        Ok(Sums { model, weight, metrics, contributors })
+        Ok(())
     }
 
     /// What sums say, in the units of updates and metrics.
@@ -405,14 +425,14 @@ impl Encoding {
 
     /// Entries and norm of a sum are at most `count` times those of one input (triangle inequality), and what its noise
     /// reaches: noise of d values and standard deviation s is longer than `s (sqrt(d) + 12)` with a chance below 2^-103.
-    fn check_model_sum(&self, integers: &[i64], count: u64) -> Result<(), DecodeError> {
+    fn check_model_sum(&self, integers: &[i64], count: u64, sigma: f64) -> Result<(), DecodeError> {
         let bound = self.norm_bound(self.spec.max_weight);
-        let max = (count * bound.entry_max()).saturating_add(SumNoise::reach(self.noise.model));
+        let max = (count * bound.entry_max()).saturating_add(SumNoise::reach(sigma));
         let mut squared = 0u128;
-        for (index, integer) in integers.iter().enumerate() {
+        for integer in integers {
             let magnitude = integer.unsigned_abs();
             if magnitude > max {
-                return Err(DecodeError::Entry { index, max });
+                return Err(DecodeError::Entry { max });
             }
             squared = squared.saturating_add(u128::from(magnitude) * u128::from(magnitude));
         }
@@ -420,7 +440,7 @@ impl Encoding {
         if squared <= limit {
             return Ok(());
         }
-        let noise = self.noise.model * ((integers.len() as f64).sqrt() + DEVIATIONS);
+        let noise = sigma * ((integers.len() as f64).sqrt() + DEVIATIONS);
         let longest = ((limit as f64).sqrt() + noise).powi(2);
         if noise > 0.0 && squared as f64 <= longest { Ok(()) } else { Err(DecodeError::Norm) }
     }

@@ -119,7 +119,7 @@ fn a_signed_metric_is_not_biased() {
         encoding.decode(&RingVector::from_centered(&values, encoding.bits()).unwrap(), 2)
     };
     assert_eq!(decode(-200).unwrap().metrics, [-200.0]);
-    let refused = DecodeError::Metric { name: "hits".into(), sum: -201, min: -200, max: 200 };
+    let refused = DecodeError::Metric { name: "hits".into(), min: -200, max: 200 };
     assert_eq!(decode(-201), Err(refused));
 }
 
@@ -278,8 +278,8 @@ fn sums_that_no_honest_inputs_have_are_refused() {
     let decode = |values: [i64; 7], n| encoding.decode(&RingVector::from_centered(&values, bits).unwrap(), n);
     let entry = 2 * 1_024_000;
     assert!(decode([entry, 0, 0, 0, 2, 0, 0], 2).is_ok());
-    assert!(matches!(decode([entry + 1, 0, 0, 0, 2, 0, 0], 2), Err(DecodeError::Entry { index: 0, .. })));
-    assert!(matches!(decode([0, 0, 0, -entry - 1, 2, 0, 0], 2), Err(DecodeError::Entry { index: 3, .. })));
+    assert!(matches!(decode([entry + 1, 0, 0, 0, 2, 0, 0], 2), Err(DecodeError::Entry { .. })));
+    assert!(matches!(decode([0, 0, 0, -entry - 1, 2, 0, 0], 2), Err(DecodeError::Entry { .. })));
     assert_eq!(decode([entry, entry, 0, 0, 2, 0, 0], 2), Err(DecodeError::Norm));
     for weight in [-1, 0, 1, 2001] {
         assert!(matches!(decode([0, 0, 0, 0, weight, 0, 0], 2), Err(DecodeError::Weight { min: 2, max: 2000, .. })));

@@ -23,7 +23,7 @@ use sordino_secagg::ParticipantId;
 use sordino_store::{LedgerStoreError, StoreError, TaskRow, attempt_state};
 use sordino_wire::api::{BudgetEntry, BudgetStanding, BudgetState, Budgets, Page, WorstParticipant};
 use sordino_wire::policy::{PolicyError, Privacy, PrivacyUnit, Schedule};
-use sordino_wire::{CheckedPolicy, Code, RoundPrivacy, RoundTerms};
+use sordino_wire::{CheckedPolicy, Code, Policy, RoundPrivacy, RoundTerms};
 use std::{collections::BTreeSet, sync::Arc};
 use zeroize::Zeroizing;
 
@@ -185,6 +185,17 @@ pub(crate) async fn affords(
     Ok(app.ledger.preview(&scope, round.events().clone()).await?.map(|_| ()))
 }
 
+/// Whether there is a charge for an attempt already. There is none for one that has not begun, unless the database was
+/// restored from before it.
+pub(crate) async fn is_charged(
+    app: &App,
+    task: &TaskRow,
+    policy: &CheckedPolicy,
+    at: (u64, u32),
+) -> Result<bool, BudgetError> {
+    Ok(policy.policy().privacy.enabled && app.ledger.status(&reservation(&task.id, at)?).await?.is_some())
+}
+
 /// Charges an attempt, durably, once. Nobody may be told of the attempt before this has granted it.
 pub(crate) async fn reserve(
     app: &App,
@@ -195,13 +206,13 @@ pub(crate) async fn reserve(
 ) -> Result<Decision, BudgetError> {
     let participants = cohort.iter().map(|id| Name::new(id.as_str())).collect::<Result<_, _>>()?;
     let scope = scope(&policy.policy().privacy)?;
-    let ask = Ask { id: reservation(&task.id, at)?, scope, event: privacy.events().clone(), participants };
+    let ask =
+        Ask { id: reservation(&task.id, at)?, scope: scope.clone(), event: privacy.events().clone(), participants };
     let decision = app.ledger.reserve(ask, app.now()).await?;
-    match &decision {
-        Ok(granted) => note(app, task, granted),
-        Err(Refusal::Exhausted(why)) => gauges(app, task, why.spent, why.total),
-        Err(_) => {}
+    if let Ok(granted) = &decision {
+        warn(task, granted);
     }
+    tell(app, &scope).await?;
     Ok(decision)
 }
 
@@ -230,6 +241,9 @@ pub(crate) async fn settle(app: &App, task: &str, at: (u64, u32)) -> Result<(), 
             }
             let evidence = Evidence { finding: Finding::NeverUnmasked, digest: sha256(&[&record]) };
             app.ledger.abort(id, evidence, app.now()).await?;
+            if let Some(scope) = scope_of(app, task).await? {
+                tell(app, &scope).await?;
+            }
         }
         _ => {}
     }
@@ -255,6 +269,22 @@ pub(crate) async fn reconcile(app: &App) -> Result<(), BudgetError> {
     for (id, _) in app.ledger.open_reservations().await? {
         settle(app, id.task.as_str(), (id.round, id.attempt)).await?;
     }
+    for scope in app.ledger.scopes().await? {
+        tell(app, &scope).await?;
+    }
+    Ok(())
+}
+
+/// Sets the gauges of a budget to what is spent of it now.
+async fn tell(app: &App, scope: &Scope) -> Result<(), BudgetError> {
+    let Some(spending) = app.ledger.spending(scope).await? else { return Ok(()) };
+    let labels = [
+        ("population", scope.population.to_string()),
+        ("unit", scope.unit.to_string()),
+        ("data_version", scope.data_version.to_string()),
+    ];
+    metrics::gauge!("sordino_dp_epsilon_spent", &labels).set(spending.spent);
+    metrics::gauge!("sordino_dp_epsilon_total", &labels).set(spending.terms.epsilon());
     Ok(())
 }
 
@@ -267,9 +297,15 @@ fn reservation(task: &str, (round, attempt): (u64, u32)) -> Result<ReservationId
     Ok(ReservationId { task: Name::new(task)?, round, attempt })
 }
 
-/// Tells those who watch: gauges by the task's name, and a line at each new warning.
-fn note(app: &App, task: &TaskRow, granted: &Granted) {
-    gauges(app, task, granted.spent, granted.total);
+/// The budget that a task is charged to.
+async fn scope_of(app: &App, task: &str) -> Result<Option<Scope>, BudgetError> {
+    let Some(row) = app.store.task(task).await? else { return Ok(None) };
+    let policy = serde_json::from_str::<Policy>(&row.policy_json);
+    Ok(policy.ok().map(|policy| scope(&policy.privacy)).transpose()?)
+}
+
+/// A line in the log at each new warning.
+fn warn(task: &TaskRow, granted: &Granted) {
     let (spent, total, delta) = (granted.spent, granted.total, granted.delta);
     match granted.warning {
         Some(Warning::Percent95) => {
@@ -280,11 +316,6 @@ fn note(app: &App, task: &TaskRow, granted: &Granted) {
         }
         None => {}
     }
-}
-
-fn gauges(_: &App, task: &TaskRow, spent: f64, total: f64) {
-    metrics::gauge!("sordino_dp_epsilon_spent", "task" => task.name.clone()).set(spent);
-    metrics::gauge!("sordino_dp_epsilon_total", "task" => task.name.clone()).set(total);
 }
 
 /// All budgets; to a participant those that it was charged in, with its own account and nobody else's.

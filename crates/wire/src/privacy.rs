@@ -265,13 +265,19 @@ impl ParticipantRound {
     }
 
     /// What the ring has to have room for.
-    fn sum_noise(&self) -> SumNoise {
+    fn ring_noise(&self) -> SumNoise {
         match self.placement {
             Placement::Coordinator => SumNoise::default(),
-            Placement::Participants => SumNoise {
-                model: self.model.sum_variance.sqrt(),
-                metrics: self.metrics.iter().map(|noise| noise.sum_variance.sqrt()).collect(),
-            },
+            Placement::Participants => self.sum_noise(),
+        }
+    }
+
+    /// What a sum carries once it may be looked at.
+    #[must_use]
+    pub fn sum_noise(&self) -> SumNoise {
+        SumNoise {
+            model: self.model.sum_variance.sqrt(),
+            metrics: self.metrics.iter().map(|noise| noise.sum_variance.sqrt()).collect(),
         }
     }
 }
@@ -329,7 +335,7 @@ impl CheckedPolicy {
     pub fn encoding(&self, model_len: usize, terms: &RoundTerms) -> Result<Encoding, PolicyError> {
         let exact = self.policy().exact_encoding(model_len)?;
         match self.round_privacy(model_len, terms)? {
-            Some(RoundPrivacy::Participant(round)) => Ok(exact.with_noise(round.sum_noise())?),
+            Some(RoundPrivacy::Participant(round)) => Ok(exact.with_noise(round.ring_noise())?),
             Some(RoundPrivacy::Record(_)) | None => Ok(exact),
         }
     }

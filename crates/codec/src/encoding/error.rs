@@ -161,6 +161,8 @@ pub enum EncodeError {
 }
 
 /// Why a vector is not the sum of that many honest inputs.
+///
+/// It is shown to those who may not see the sum: nothing in it depends on the sum's values but the answer itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -185,20 +187,16 @@ pub enum DecodeError {
         cohort_max: u32,
     },
     /// Too little or too much weight.
-    #[error("the sum of weights is {sum}, honest inputs give {min} to {max}: discard the sum")]
+    #[error("the sum of weights is not one of {min} to {max}, which honest inputs give: discard the sum")]
     Weight {
-        /// The sum of weights.
-        sum: i64,
         /// The least it can be.
         min: u64,
         /// The most it can be.
         max: u64,
     },
     /// A model entry is too large.
-    #[error("entry {index} of the sum exceeds {max} steps, which honest inputs cannot: discard the sum")]
+    #[error("an entry of the sum exceeds {max} steps, which honest inputs cannot: discard the sum")]
     Entry {
-        /// Position in the model.
-        index: usize,
         /// The largest magnitude.
         max: u64,
     },
@@ -206,12 +204,10 @@ pub enum DecodeError {
     #[error("the norm of the sum exceeds what honest inputs can have: discard the sum")]
     Norm,
     /// A metric is too small or too large.
-    #[error("the sum of metric `{name}` is {sum} steps, honest inputs give {min} to {max}: discard the sum")]
+    #[error("the sum of metric `{name}` is not one of {min} to {max} steps, which honest inputs give: discard the sum")]
     Metric {
         /// The metric.
         name: String,
-        /// Its sum, in steps of its resolution.
-        sum: i64,
         /// The least it can be, without noise that the sum carries.
         min: i64,
         /// The most it can be, without that.

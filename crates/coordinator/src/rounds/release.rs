@@ -140,7 +140,8 @@ pub(super) async fn publish(
     Ok((release, RoundOutcome { release_json, new_model, model_bytes, task_done: last_round }))
 }
 
-/// The sum as it may be stored and seen: checked, and with its noise where the coordinator adds it.
+/// The sum as it may be stored and seen: with its noise where the coordinator adds it, and then checked. To say of an exact
+/// sum that it is out of range would be a release without noise, with a threshold that one participant can choose.
 ///
 /// Noise is drawn once. What came of it is durable before anything else is made of it, and a coordinator that is killed
 /// takes that again: two noised versions of one sum would say more than one.
@@ -155,27 +156,32 @@ async fn released_sums(
         Some(RoundPrivacy::Participant(round)) if round.placement == Placement::Coordinator => Some(round.clone()),
         _ => None,
     };
+    let Some(central) = central else {
+        let open = move || encoding.open(&sum, contributors);
+        return Ok(tokio::task::spawn_blocking(open).await.map_err(|_| ReleaseError::Cut)??);
+    };
     let id = attempt.id();
     let (task, round, number) = (id.round.task.as_str(), id.round.number, id.attempt);
-    if central.is_some() {
-        let len = encoding.len() as u64 * INTEGER_LEN as u64;
-        if let Some(kept) = store.spool().outcome(task, round, number, len).await? {
-            return Ok(sums_of(&encoding, &kept, contributors));
+    let len = encoding.len() as u64 * INTEGER_LEN as u64;
+    let noise = central.sum_noise();
+    let noised = match store.spool().outcome(task, round, number, len).await? {
+        Some(kept) => sums_of(&encoding, &kept, contributors),
+        None => {
+            let lifting = encoding.clone();
+            let draw = move || -> Result<Sums, ReleaseError> {
+                let mut sums = lifting.lift(&sum, contributors)?;
+                central.add_central(&mut sums, &mut NoiseRng::from_os(getrandom::fill)?)?;
+                Ok(sums)
+            };
+            let sums = tokio::task::spawn_blocking(draw).await.map_err(|_| ReleaseError::Cut)??;
+            crash_point!("noise:drawn");
+            store.spool().keep_outcome(task, round, number, bytes_of(&sums)).await?;
+            crash_point!("noise:stored");
+            sums
         }
-    }
-    let work = move || -> Result<(Sums, bool), ReleaseError> {
-        let mut sums = encoding.open(&sum, contributors)?;
-        let Some(round) = central else { return Ok((sums, false)) };
-        round.add_central(&mut sums, &mut NoiseRng::from_os(getrandom::fill)?)?;
-        Ok((sums, true))
     };
-    let (sums, noised) = tokio::task::spawn_blocking(work).await.map_err(|_| ReleaseError::Cut)??;
-    if noised {
-        crash_point!("noise:drawn");
-        store.spool().keep_outcome(task, round, number, bytes_of(&sums)).await?;
-        crash_point!("noise:stored");
-    }
-    Ok(sums)
+    encoding.check(&noised, &noise)?;
+    Ok(noised)
 }
 
 /// Integers in little-endian order, 8 bytes each, in the order of the encoding's fields.

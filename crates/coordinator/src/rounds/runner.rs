@@ -12,7 +12,7 @@ use crate::{
     budget::{self, BudgetError},
     bulk,
 };
-use sordino_dp::ledger::{Granted, Refusal};
+use sordino_dp::ledger::{self, Granted, Refusal};
 use sordino_secagg::{ParticipantId, coordinator::Abort};
 use sordino_store::{
     AttemptStart, Findings, RoundRow, StoreError, TaskRow, attempt_state, crash_point, round_state, task_state,
@@ -100,6 +100,9 @@ async fn next(app: &Arc<App>, rounds: &TaskRounds, silent: &mut BTreeSet<Partici
         if let Some(reason) = spent(app, &task).await? {
             return halt(app, &task, &reason).await;
         }
+        if budget::is_charged(app, &task, &policy, (number, last + 1)).await? {
+            return halt(app, &task, FORGOTTEN).await;
+        }
         // Before anybody is waited for, and told nothing: whoever is there would train in vain.
         let multiplier = budget::multiplier(app, &policy, model_len, number).await?;
         if let Err(refusal) = budget::affords(app, &policy, model_len, multiplier).await? {
@@ -153,6 +156,9 @@ async fn next(app: &Arc<App>, rounds: &TaskRounds, silent: &mut BTreeSet<Partici
         Some(privacy) => {
             let at = (number, attempt.id().attempt);
             match budget::reserve(app, &task, &policy, at, (privacy, attempt.cohort())).await? {
+                Ok(Granted { standing: ledger::Standing::Committed(_), .. }) => {
+                    return forgotten(app, &task, at).await;
+                }
                 Ok(granted) => Some(granted),
                 Err(refusal) => return unpaid(app, &task, at, &refusal).await,
             }
@@ -395,6 +401,19 @@ async fn unpaid(app: &App, task: &TaskRow, (round, attempt): (u64, u32), refusal
     clean(app, &task.id, round, attempt).await;
     Ok(Next::TaskEnded)
 }
+
+/// Ends an attempt whose charge has paid for a Release that the database does not know: a second one would be free.
+async fn forgotten(app: &App, task: &TaskRow, (round, attempt): (u64, u32)) -> Result<Next, Failed> {
+    app.store.fail_round(&task.id, round, (FORGOTTEN, Findings::default()), true, app.now_millis()).await?;
+    tracing::error!(task = %task.id, round, attempt, reason = FORGOTTEN, "task halted");
+    clean(app, &task.id, round, attempt).await;
+    Ok(Next::TaskEnded)
+}
+
+/// Why a task ends whose database was restored from before a charge.
+const FORGOTTEN: &str = "the privacy ledger holds a charge for this attempt that the database knows nothing of: the database is \
+     older than the ledger, and what that attempt released cannot be known here. The charge stays spent, no participant was \
+     asked for anything; restore the database that belongs to the ledger, or make a new task";
 
 /// Why a task ends whose next round is not paid for.
 fn unaffordable(refusal: &Refusal) -> String {

@@ -3,11 +3,16 @@
 use super::{
     POLICY,
     common::{TestFederation, model},
-    join, near, round, site, sum, task,
+    join, near,
+    raw::Raw,
+    round, site, sum, task,
 };
 use reqwest::StatusCode;
-use sordino_codec::Tensors;
-use sordino_dp::Accountant;
+use sordino_codec::{Encoding, RingVector, Tensors};
+use sordino_dp::{
+    Accountant,
+    ledger::{Ask, Name, ReservationId, Scope, Status},
+};
 use sordino_participant::training::{RoundInfo, TrainError, Trained, Trainer};
 use sordino_secagg::Step;
 use sordino_wire::{
@@ -285,4 +290,66 @@ async fn an_abandoned_attempt_stays_spent_once_sites_were_asked_for_shares() {
     let (_, folder, places) = federation.stopped().await;
     let federation = TestFederation::serve(folder, places, |_| sordino_coordinator::Routes::new()).await;
     check(&federation).await;
+}
+
+/// One of the sites sends a metric that alone exceeds what all of them can have. Were the exact sum compared with that, or
+/// said in the answer, the attacker would learn of the others' sum without noise, by a threshold of its choice.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_told_of_a_sum_that_lacks_its_noise() {
+    let federation = TestFederation::start().await;
+    let rounds = tokio::spawn(sordino_coordinator::rounds::run(federation.app.clone()));
+    let policy = POLICY.replace("rounds = 2", "rounds = 1").replace(
+        "enabled = false",
+        "unit = \"participant\"\nnoise = \"coordinator\"\nnoise_multiplier = 20.0\nmetric_noise_multiplier = 20.0",
+    );
+    let created = federation.create_task(&policy, federation.upload(&model(&[0.0; VALUES])).await).await;
+    let sites = join(&federation, SITES - 1).await;
+    let raw = Raw::join(&federation, "raw-site-5").await;
+    let running: Vec<_> =
+        sites.iter().map(|site| tokio::spawn(site.train_by(Box::new(Zero), &created.id, None))).collect();
+    let beyond = |encoding: &Encoding| {
+        let mut integers = vec![0; encoding.len()];
+        let bounds = encoding.metric_bounds();
+        let at = encoding.len() - bounds.len();
+        integers[at - 1] = 1;
+        integers[at] = i64::try_from(bounds[0]).unwrap() * i64::from(SITES) + 1;
+        RingVector::from_centered(&integers, encoding.bits()).expect("the ring has room for it")
+    };
+    raw.begin_with(&created.id, None, beyond).await.finish().await;
+    for site in running {
+        site.await.unwrap().unwrap();
+    }
+    let round = round(&federation, &created.id, 1).await;
+    assert_eq!((round.state, round.attempt), (RoundState::Complete, 1), "{round:?}");
+    assert!(round.failure.is_none(), "{round:?}");
+    rounds.abort();
+}
+
+/// A database that was restored from before a charge: what that attempt released cannot be known, and a second release
+/// would be free.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_charge_that_the_database_does_not_know_halts_the_task() {
+    let federation = TestFederation::start().await;
+    let created =
+        federation.create_task(&policy_for_seven("participants"), federation.upload(&model(&[0.0; 40])).await).await;
+    let checked = created.policy.clone().check().unwrap();
+    let events = checked.round_privacy(40, &checked.terms(SITES.into())).unwrap().unwrap().events().clone();
+    let name = |text: &str| Name::new(text).unwrap();
+    let id = ReservationId { task: name(created.id.as_str()), round: 1, attempt: 1 };
+    let scope = Scope { population: name("participants"), unit: name("participant"), data_version: name("1") };
+    let ask = Ask { id: id.clone(), scope, event: events, participants: vec![name("site-0")] };
+    federation.app.ledger.reserve(ask, federation.app.now()).await.unwrap().unwrap();
+
+    let rounds = tokio::spawn(sordino_coordinator::rounds::run(federation.app.clone()));
+    let sites = join(&federation, SITES).await;
+    let running: Vec<_> =
+        sites.iter().map(|site| tokio::spawn(site.train_by(Box::new(Zero), &created.id, None))).collect();
+    for site in running {
+        assert_eq!(site.await.unwrap().unwrap().finished, 0, "nobody was asked for anything");
+    }
+    let task = task(&federation, &created.id).await;
+    assert_eq!(task.state, TaskState::Halted);
+    assert!(task.reason.as_ref().unwrap().contains("the database is older than the ledger"), "{task:?}");
+    assert_eq!(federation.app.ledger.status(&id).await.unwrap(), Some(Status::Open), "it stays spent");
+    rounds.abort();
 }

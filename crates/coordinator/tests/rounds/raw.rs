@@ -5,6 +5,7 @@ use ed25519_dalek::VerifyingKey;
 use getrandom::{SysRng, rand_core::UnwrapErr};
 use reqwest::{Method, Response, StatusCode};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use sordino_codec::{Encoding, RingVector};
 use sordino_coordinator::bulk::{CONTENT_DIGEST, digest_value};
 use sordino_identity::{IdentityKey, TrustAnchors};
 use sordino_secagg::{
@@ -114,15 +115,29 @@ impl Raw {
 
     /// Is invited, and has its first message ready: an update of `shift` hundredths for every value.
     pub async fn begin(&self, task: &TaskId, after: Option<AttemptId>, shift: u8) -> Part<'_> {
+        let encode = |encoding: &Encoding| {
+            let update = vec![f32::from(shift) / 100.0; encoding.spec().model_len];
+            let mut rng = UnwrapErr(SysRng);
+            encoding.encode(&update, u32::from(shift) + 1, &[f64::from(shift)], &mut rng).unwrap().vector
+        };
+        self.begin_with(task, after, encode).await
+    }
+
+    /// The same with any integers.
+    pub async fn begin_with(
+        &self,
+        task: &TaskId,
+        after: Option<AttemptId>,
+        encode: impl FnOnce(&Encoding) -> RingVector,
+    ) -> Part<'_> {
         let assignment = self.invited(task, after).await;
         let task: Task = self.client.get(&format!("/v1/tasks/{task}")).send().await.unwrap().json().await.unwrap();
         let policy = task.policy.check().unwrap();
         let encoding =
             policy.encoding(usize::try_from(task.model_len).unwrap(), &policy.terms(assignment.cohort)).unwrap();
         let context = policy.context(self.trust.anchors.federation(), &assignment, &encoding);
-        let update = vec![f32::from(shift) / 100.0; usize::try_from(task.model_len).unwrap()];
         let mut rng = UnwrapErr(SysRng);
-        let input = encoding.encode(&update, u32::from(shift) + 1, &[f64::from(shift)], &mut rng).unwrap().vector;
+        let input = encode(&encoding);
         let integers = input.iter_centered().collect();
         let tail = input.len() * usize::from(input.bits().get()) % 8;
         let id = ParticipantId::new(self.client.id.as_str()).unwrap();
