@@ -8,14 +8,13 @@ use crate::{
     access::{Caller, Routes},
     answer::{ApiError, PageParams, Params, chain, json},
     app::App,
-    participants::since_epoch,
 };
 use aws_lc_rs::digest;
 use axum::{extract::State, response::Response};
 use http::StatusCode;
 use sordino_dp::ledger::{
-    Ask, Decision, Entry, Evidence, Finding, Granted, Invalid, LedgerError, LedgerKey, Name, Record, Refusal,
-    ReservationId, Scope, Status, Terms, Warning,
+    Ask, Decision, Evidence, Finding, Granted, Invalid, LedgerError, LedgerKey, Name, Refusal, ReservationId, Scope,
+    Status, Terms, Warning,
 };
 use sordino_dp::{Accountant, Budget, DpError, Events, calibrate};
 use sordino_identity::{Permission, Role};
@@ -374,56 +373,8 @@ async fn history(State(app): State<Arc<App>>, Params(page): Params<PageParams>) 
             .ok_or_else(|| ApiError::new(Code::Malformed, "cursor: take it from `next`"))?,
     };
     let entries = app.ledger.entries(from, page.fetch()? as usize).await?;
-    let Page { items, next } = page.page(entries, |entry| entry.number.to_string(), entry);
+    let Page { items, next } = page.page(entries, |entry| entry.number.to_string(), BudgetEntry::from);
     Ok(json(StatusCode::OK, &Page { items, next }))
-}
-
-fn entry(Entry { number, at, record, .. }: Entry) -> BudgetEntry {
-    let at = since_epoch(crate::clock::millis(at));
-    let mut shown = BudgetEntry {
-        number,
-        at,
-        what: String::new(),
-        budget: None,
-        charge: None,
-        epsilon: None,
-        detail: String::new(),
-    };
-    let (what, budget, charge, epsilon, detail) = match record {
-        Record::Opened { scope, terms } => {
-            let detail = format!("epsilon {} at delta {:e}", terms.epsilon(), terms.delta());
-            ("opened", Some(scope), None, None, detail)
-        }
-        Record::Reserved { id, scope, participants, epsilon, .. } => {
-            ("reserved", Some(scope), Some(id), Some(epsilon), format!("{} participants", participants.len()))
-        }
-        Record::Committed { id, release } => {
-            ("committed", None, Some(id), None, format!("release {}", hex::encode(release)))
-        }
-        Record::Aborted { id, evidence } => {
-            let detail = format!("never unmasked; evidence {}", hex::encode(evidence.digest));
-            ("aborted", None, Some(id), None, detail)
-        }
-        Record::Warning { scope, level, epsilon } => {
-            let detail = match level {
-                Warning::Percent80 => "80 % is spent",
-                Warning::Percent95 => "95 % is spent",
-            };
-            ("warning", Some(scope), None, Some(epsilon), detail.to_owned())
-        }
-        Record::Exhausted { scope, id, spent, asked } => {
-            let detail = format!("refused: {spent:.4} are spent, {asked:.4} would be; nothing was charged");
-            ("exhausted", Some(scope), Some(id), Some(asked), detail)
-        }
-        Record::Reset { scope, authorisation, .. } => {
-            ("reset", Some(scope), None, None, format!("by {}: {}", authorisation.by, authorisation.reason))
-        }
-        _ => ("unknown", None, None, None, String::new()),
-    };
-    what.clone_into(&mut shown.what);
-    shown.budget = budget.map(|scope| scope.to_string());
-    shown.charge = charge.map(|id| id.to_string());
-    BudgetEntry { epsilon, detail, ..shown }
 }
 
 impl From<LedgerStoreError> for ApiError {

@@ -5,6 +5,7 @@
 //! these types is already inside its limits. Unknown fields are refused in what people write and in every request.
 
 pub mod api;
+mod budget;
 mod digest;
 mod ids;
 pub mod policy;
