@@ -12,6 +12,7 @@ use sordino_dp::Events;
 use sordino_dp::ledger::{Ask, Invalid, LedgerKey, Name, Refusal, ReservationId, Scope, Terms};
 use sordino_identity::PrincipalKey;
 use sordino_store::SiteLedger;
+use sordino_wire::TaskId;
 use sordino_wire::api::{Assignment, AttemptId};
 use std::{
     path::{Path, PathBuf},
@@ -28,6 +29,8 @@ pub(crate) struct SiteBudget {
     key: Zeroizing<[u8; 32]>,
     scope: Scope,
     terms: Terms,
+    /// The setting.
+    require_privacy: Option<bool>,
 }
 
 /// A site's account as it stands.
@@ -97,6 +100,7 @@ impl SiteBudget {
                 data_version: Name::new(settings.data_version.as_str())?,
             },
             terms: Terms::new(settings.max_epsilon, settings.delta, None)?,
+            require_privacy: settings.require_privacy,
         })
     }
 
@@ -112,6 +116,22 @@ impl SiteBudget {
     /// Whether anything was ever charged.
     fn exists(&self) -> bool {
         self.entries.exists() || self.counter.exists()
+    }
+
+    /// Whether this site takes part in a task that has privacy switched off. Asked when it is taken up, and again before a
+    /// masked input is stored: a charge of any unit and data version speaks against it from then on.
+    ///
+    /// # Errors
+    /// [`TrainError::NoPrivacy`], [`TrainError::Unprotected`]; [`TrainError::Ledger`] where nobody can tell.
+    pub(crate) fn allows_unprotected(&self, task: &TaskId) -> Result<(), TrainError> {
+        match self.require_privacy {
+            Some(true) => Err(TrainError::NoPrivacy { task: task.clone() }),
+            Some(false) => Ok(()),
+            None if self.exists() && self.with(|ledger, _| Ok(ledger.is_charged()?))? => {
+                Err(TrainError::Unprotected { task: task.clone(), ledger: self.entries.clone() })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Whether a round can be paid for: asked before anything is trained.
@@ -176,3 +196,55 @@ const LABEL: &[u8] = b"sordino/participant/privacy-ledger/v1";
 const ENTRIES: &str = "state/privacy.ledger";
 /// Its counter, where the settings name no other place.
 const COUNTER: &str = "counter/privacy.counter";
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use getrandom::{SysRng, rand_core::UnwrapErr};
+    use sordino_dp::{Event, Mechanism, Relation, Sampling, Unit};
+    use sordino_wire::RoundId;
+
+    const TASK: &str = "0193a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b";
+
+    /// The account of a site with this in its settings.
+    fn budget(folder: &Path, settings: &str) -> SiteBudget {
+        let settings = format!(
+            "url = \"https://localhost\"\nfederation = \"a.example\"\nid = \"hospital-a\"\nregistrar = \"\"\n{settings}"
+        );
+        let key = PrincipalKey::generate(sordino_identity::KeyType::Ed25519, &mut UnwrapErr(SysRng));
+        SiteBudget::new(folder, &toml::from_str(&settings).unwrap(), &key).unwrap()
+    }
+
+    fn charge(attempt: u32) -> Charge {
+        let gaussian = Mechanism::Gaussian { sigma: 2.0 };
+        let event = Event::new(Unit::Record, Relation::AddRemove, Sampling::None, gaussian, 1).unwrap();
+        let id = AttemptId { round: RoundId { task: TASK.parse().unwrap(), number: 1 }, attempt };
+        Charge { id, events: Events::new(vec![event]).unwrap() }
+    }
+
+    /// Asked again when the input of a task without privacy is about to be stored: by then there is a first charge.
+    #[test]
+    fn a_first_charge_speaks_against_what_was_allowed_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let task = TASK.parse().unwrap();
+        let site = budget(folder.path(), "");
+        site.allows_unprotected(&task).unwrap();
+        site.allows(&charge(1)).unwrap();
+        site.allows_unprotected(&task).unwrap();
+        site.pay(&charge(1)).unwrap();
+        let error = site.allows_unprotected(&task).unwrap_err();
+        assert!(matches!(error, TrainError::Unprotected { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_owner_of_a_site_decides_about_tasks_without_privacy() {
+        let folder = tempfile::tempdir().unwrap();
+        let task = TASK.parse().unwrap();
+        let error = budget(folder.path(), "require_privacy = true").allows_unprotected(&task).unwrap_err();
+        assert!(matches!(error, TrainError::NoPrivacy { .. }), "before any charge: {error}");
+        let site = budget(folder.path(), "require_privacy = false");
+        site.pay(&charge(1)).unwrap();
+        site.allows_unprotected(&task).unwrap();
+    }
+}

@@ -39,9 +39,11 @@ pub struct Settings {
     /// revealed costs one.
     #[serde(default = "max_sums_per_model")]
     pub max_sums_per_model: u32,
-    /// Take part under policies with differential privacy only.
-    #[serde(default)]
-    pub require_privacy: bool,
+    /// Whether to take part under policies with differential privacy only. Absent: once this site's ledger holds a charge,
+    /// since a sum without noise tells of the same people what noise was paid to hide. True: always. False: never, which
+    /// is the owner's own word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_privacy: Option<bool>,
     /// What all rounds together may cost one record of this site, whatever the coordinator asks for; and the largest
     /// `total_epsilon` of a policy that protects whole participants.
     #[serde(default = "max_epsilon")]

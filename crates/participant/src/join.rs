@@ -121,7 +121,7 @@ pub async fn join(
         registrar: hex::encode(invitation.registrar_key().as_bytes()),
         min_cohort: min_cohort(),
         max_sums_per_model: max_sums_per_model(),
-        require_privacy: false,
+        require_privacy: None,
         max_epsilon: max_epsilon(),
         delta: delta(),
         data_version: data_version(),
@@ -130,7 +130,7 @@ pub async fn join(
     let settings = toml::to_string(&settings).map_err(|error| JoinError::File {
         path: settings_path.clone(),
         source: io::Error::new(io::ErrorKind::InvalidData, error),
-    })?;
+    })? + NOT_SET;
     // The settings come last: a folder that has them is whole.
     for (name, content) in
         [(CHAIN_FILE, &enrolled.certificate_chain), (ROOT_FILE, &root_pem), (SETTINGS_FILE, &settings)]
@@ -202,3 +202,8 @@ fn pem(label: &str, der: &[u8]) -> String {
 }
 
 const ANSWER_MAX: usize = 64 * 1024;
+/// What the owner of a site may add to its settings.
+const NOT_SET: &str = "\
+# require_privacy: whether tasks with privacy switched off are refused. As long as it is not set, they are once this site
+# has paid for privacy. true: always. false: never, on purpose.
+";

@@ -100,9 +100,25 @@ pub enum TrainError {
     },
     /// Less private than this site's settings allow.
     #[error(
-        "the task's policy has privacy switched off, and this site asks for it (require_privacy in participant.toml)"
+        "task {task} has privacy switched off, and this site takes part with privacy only (require_privacy = true in \
+         participant.toml)"
     )]
-    NoPrivacy,
+    NoPrivacy {
+        /// The task.
+        task: TaskId,
+    },
+    /// Less private than what this site has paid for.
+    #[error(
+        "task {task} has privacy switched off, and this site has paid for privacy in {ledger}: a sum without noise \
+         would tell what was paid to hide, so nothing is sent; take part in tasks with privacy, or allow this with \
+         require_privacy = false in participant.toml"
+    )]
+    Unprotected {
+        /// The task.
+        task: TaskId,
+        /// The site's ledger.
+        ledger: PathBuf,
+    },
     /// A budget above this site's.
     #[error(
         "the task's policy may spend epsilon {epsilon}, this site allows {max} at most (max_epsilon in participant.toml)"
@@ -427,7 +443,8 @@ impl Site {
             assignment,
             model_len,
             lasts,
-            charge: charge.map(|charge| (self.budget.clone(), charge)),
+            budget: &self.budget,
+            charge,
             vanish: self.vanish_in(round.number),
         };
         session.run(*stored).await.map_err(|error| match error {
@@ -455,15 +472,15 @@ impl Site {
             (Some(named), _) if named != now => Err(TrainError::NotTheNamedPolicy { named, found: now }),
             (None, Some(first)) if first != now => Err(TrainError::PolicyChanged { first, now }),
             _ if min < floor => Err(TrainError::WeakPolicy { min, floor }),
-            _ => self.is_private_enough(policy),
+            _ => self.is_private_enough(task, policy),
         }
     }
 
     /// Whether a policy promises this site's owner enough. What records pay is counted here, whatever it promises.
-    fn is_private_enough(&self, policy: &CheckedPolicy) -> Result<(), TrainError> {
+    fn is_private_enough(&self, task: &TaskId, policy: &CheckedPolicy) -> Result<(), TrainError> {
         let (privacy, max) = (&policy.policy().privacy, self.settings.max_epsilon);
         if !privacy.enabled {
-            return if self.settings.require_privacy { Err(TrainError::NoPrivacy) } else { Ok(()) };
+            return self.budget.allows_unprotected(task);
         }
         let whole = privacy.unit == PrivacyUnit::Participant;
         if whole && privacy.total_epsilon > max {

@@ -88,8 +88,9 @@ pub(crate) struct Session<'a> {
     pub(crate) model_len: usize,
     /// How long the attempt may last: the policy's round timeout.
     pub(crate) lasts: Duration,
-    /// What is paid before the masked input leaves, and from which account.
-    pub(crate) charge: Option<(Arc<SiteBudget>, Charge)>,
+    pub(crate) budget: &'a Arc<SiteBudget>,
+    /// What is paid before the masked input leaves; none where the task has privacy switched off.
+    pub(crate) charge: Option<Charge>,
     /// A step before whose message the site falls silent; a test asks for that.
     pub(crate) vanish: Option<Step>,
 }
@@ -157,10 +158,14 @@ impl Session<'_> {
         Ok(self.client.post_bytes(&self.message_path(step), current.message()).await?)
     }
 
-    /// Pays for the attempt, once.
+    /// Pays for the attempt, once. Where it costs nothing, this site must have nothing to protect.
     async fn pay(&self) -> Result<(), SessionError> {
-        let Some((budget, charge)) = self.charge.clone() else { return Ok(()) };
-        let paid = tokio::task::spawn_blocking(move || budget.pay(&charge)).await.map_err(|_| SessionError::Cut)?;
+        let (budget, charge, task) = (self.budget.clone(), self.charge.clone(), self.assignment.round.task.clone());
+        let work = move || match &charge {
+            Some(charge) => budget.pay(charge),
+            None => budget.allows_unprotected(&task),
+        };
+        let paid = tokio::task::spawn_blocking(work).await.map_err(|_| SessionError::Cut)?;
         paid.map_err(|error| SessionError::Budget(Box::new(error)))
     }
 

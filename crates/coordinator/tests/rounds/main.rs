@@ -2,6 +2,7 @@
 
 #![expect(unreachable_pub, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod accounts;
 #[path = "../common/mod.rs"]
 mod common;
 mod delta;

@@ -53,15 +53,13 @@ impl Site {
         self.set("url", &format!("{url:?}"));
     }
 
-    /// Changes a setting.
+    /// Changes a setting, or adds it.
     pub fn set(&self, key: &str, value: &str) {
         let path = self.folder.path().join("participant.toml");
         let text = fs::read_to_string(&path).unwrap();
-        let change = |line: &str| match line.split_once(" = ") {
-            Some((name, _)) if name == key => format!("{key} = {value}"),
-            _ => line.to_owned(),
-        };
-        fs::write(&path, text.lines().map(change).collect::<Vec<_>>().join("\n")).unwrap();
+        let others = text.lines().filter(|line| line.split_once(" = ").is_none_or(|(name, _)| name != key));
+        let set = format!("{key} = {value}");
+        fs::write(&path, others.chain([&*set]).map(|line| format!("{line}\n")).collect::<String>()).unwrap();
     }
 
     /// A bit of what counts its sums flips on its disk.
@@ -108,14 +106,29 @@ impl Site {
         task: &TaskId,
         vanish: Option<(u64, Step)>,
     ) -> impl Future<Output = Result<Summary, TrainError>> + Send + 'static {
-        let options = TrainOptions {
+        let options = TrainOptions { policy, ..self.options(task, vanish) };
+        sordino_participant::train(options, trainer, std::future::pending())
+    }
+
+    /// Takes part until it has finished so many rounds.
+    pub fn train_for(
+        &self,
+        rounds: u64,
+        trainer: Box<dyn Trainer>,
+        task: &TaskId,
+    ) -> impl Future<Output = Result<Summary, TrainError>> + Send + 'static {
+        let options = TrainOptions { rounds: Some(rounds), ..self.options(task, None) };
+        sordino_participant::train(options, trainer, std::future::pending())
+    }
+
+    fn options(&self, task: &TaskId, vanish: Option<(u64, Step)>) -> TrainOptions {
+        TrainOptions {
             folder: self.folder.path().to_owned(),
             task: Some(task.clone()),
             rounds: None,
-            policy,
+            policy: None,
             dev: Some(DevOptions { dump: Some(self.dump()), vanish: vanish.into_iter().collect() }),
-        };
-        sordino_participant::train(options, trainer, std::future::pending())
+        }
     }
 
     /// What the site encoded for a round's attempt.

@@ -98,6 +98,15 @@ impl SiteLedger {
         self.0.rules()?.spent(scope).map_err(LedgerStoreError::of_call)
     }
 
+    /// Whether anything is charged that was neither committed nor aborted, to any scope. A site does neither, so this is
+    /// whether it ever charged anything.
+    ///
+    /// # Errors
+    /// As [`SiteLedger::spent`].
+    pub fn is_charged(&mut self) -> Result<bool, LedgerStoreError> {
+        Ok(self.0.rules()?.open_reservations().next().is_some())
+    }
+
     /// What became of a reservation; none where nothing was reserved under this id.
     ///
     /// # Errors
