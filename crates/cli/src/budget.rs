@@ -7,8 +7,9 @@ use crate::{
     remote::{Remote, all},
 };
 use sordino_dp::{Accountant, Budget as Total, calibrate};
-use sordino_participant::{SiteStanding, site_standing};
+use sordino_participant::{SiteAccount, SiteStanding, site_standing};
 use sordino_wire::api::{BudgetEntry, BudgetStanding, BudgetState, Budgets};
+use sordino_wire::policy::PrivacyUnit;
 use std::path::PathBuf;
 
 /// See what privacy was spent, and plan what will be.
@@ -141,11 +142,13 @@ fn entry(entry: &BudgetEntry) -> [String; 7] {
 }
 
 fn site(standing: &SiteStanding) -> String {
-    let SiteStanding { data_version, spent, total, delta, charges } = standing;
-    format!(
-        "data version  {data_version}\nspent         epsilon {} of {total} at delta {delta:e}\ncharges       {charges}\n",
-        up(*spent)
-    )
+    let SiteStanding { data_version, total, delta, record, participant } = standing;
+    let row = |unit: PrivacyUnit, account: &SiteAccount| {
+        let [spent, charges] = [up(account.spent), account.charges.to_string()];
+        [unit.as_str().to_owned(), data_version.clone(), spent, total.to_string(), format!("{delta:e}"), charges]
+    };
+    let rows = [row(PrivacyUnit::Record, record), row(PrivacyUnit::Participant, participant)];
+    table(["UNIT", "DATA VERSION", "EPSILON", "OF", "DELTA", "CHARGES"], rows)
 }
 
 impl Plan {

@@ -634,8 +634,8 @@ async fn a_site_that_is_killed_around_its_payment_pays_once() {
     let cost = Accountant::new(1e-5).unwrap().with_all(&events).unwrap().epsilon;
     for site in SITES {
         let standing = sordino_participant::site_standing(&home.path().join(site)).unwrap();
-        assert_eq!(standing.charges, OF_A_PAYMENT.len() as u64, "{site}: {standing:?}");
-        assert!(near(standing.spent, cost), "{site}: {standing:?}, {cost}");
+        assert_eq!(standing.record.charges, OF_A_PAYMENT.len() as u64, "{site}: {standing:?}");
+        assert!(near(standing.record.spent, cost), "{site}: {standing:?}, {cost}");
     }
 }
 
@@ -708,7 +708,14 @@ async fn a_charged_round_outlives_its_coordinator(noise: &str) {
         let entries: Vec<_> = history.iter().filter(|entry| entry.charge == id).map(|entry| &*entry.what).collect();
         assert_eq!(entries, ["reserved", "committed"], "{round}");
     }
+    let cost = stage.cost(rounds as u64);
     stage.end(Summary { finished: rounds as u64, ..Summary::default() }).await;
+    // Each site has counted for itself, and comes to the same.
+    for site in SITES {
+        let standing = sordino_participant::site_standing(&home.join(site)).unwrap();
+        assert_eq!(standing.participant.charges, rounds as u64, "{site}: {standing:?}");
+        assert!(near(standing.participant.spent, cost), "{site}: {standing:?}, {cost}");
+    }
 }
 
 /// The sum with its noise that a coordinator which was killed has kept of a round, if it has.

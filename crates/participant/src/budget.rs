@@ -1,8 +1,9 @@
-//! The site's own privacy account: what its records have paid, whatever the coordinator says.
+//! The site's own privacy accounts: what its records and its whole contribution have paid, whatever the coordinator says.
 //!
-//! Under the unit `record` a site charges itself before its masked input leaves, and trains no more once its budget is
-//! spent. Nothing is given back on the coordinator's word: only the coordinator knows whether a sum was opened. Sending the
-//! same bytes again is the same charge. The same rules and files as the coordinator's ledger ([`sordino_store::ledger`]).
+//! There are two, one for each unit, over all tasks and populations: a site charges the one of a round's unit before its
+//! masked input leaves, and trains no more for that unit once its budget is spent. Nothing is given back on the
+//! coordinator's word: only the coordinator knows whether a sum was opened. Sending the same bytes again is the same charge.
+//! The same rules and files as the coordinator's ledger ([`sordino_store::ledger`]).
 
 use crate::credentials::{Credentials, Settings};
 use crate::join::since_epoch;
@@ -12,43 +13,56 @@ use sordino_dp::Events;
 use sordino_dp::ledger::{Ask, Invalid, LedgerKey, Name, Refusal, ReservationId, Scope, Terms};
 use sordino_identity::PrincipalKey;
 use sordino_store::SiteLedger;
-use sordino_wire::TaskId;
 use sordino_wire::api::{Assignment, AttemptId};
+use sordino_wire::policy::PrivacyUnit;
+use sordino_wire::{RoundPrivacy, TaskId};
 use std::{
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 use zeroize::Zeroizing;
 
-/// The account of this site's records.
+/// The accounts of this site.
 pub(crate) struct SiteBudget {
     /// Opened when the first round asks for it: sites of tasks without privacy have none.
     ledger: Mutex<Option<SiteLedger>>,
     entries: PathBuf,
     counter: PathBuf,
     key: Zeroizing<[u8; 32]>,
-    scope: Scope,
+    /// Of one record, and of the site's whole contribution: the population of both is the site.
+    record: Scope,
+    participant: Scope,
+    /// Of each.
     terms: Terms,
     /// The setting.
     require_privacy: Option<bool>,
 }
 
-/// A site's account as it stands.
+/// A site's accounts as they stand.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct SiteStanding {
     /// Which state of its data.
     pub data_version: String,
-    /// Epsilon of everything that was sent, rounded up.
-    pub spent: f64,
-    /// What may be spent in all.
+    /// What each account may spend in all.
     pub total: f64,
     /// Of everything together.
     pub delta: f64,
+    /// What one record more or less shows in.
+    pub record: SiteAccount,
+    /// What the site's contributions show in, there or replaced by zero.
+    pub participant: SiteAccount,
+}
+
+/// One account of a site.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
+pub struct SiteAccount {
+    /// Epsilon of everything that was sent, rounded up.
+    pub spent: f64,
     /// Rounds that were paid for.
     pub charges: u64,
 }
 
-/// Reads a site's account, which no other program may be charging meanwhile.
+/// Reads a site's accounts, which no other program may be charging meanwhile.
 ///
 /// # Errors
 /// [`TrainError`] names the file.
@@ -56,64 +70,77 @@ pub fn site_standing(folder: &Path) -> Result<SiteStanding, TrainError> {
     let settings = Settings::load(folder)?;
     let credentials = Credentials::load(folder, Some(&settings.url))?;
     let budget = SiteBudget::new(folder, &settings, &credentials.key).map_err(TrainError::BudgetSettings)?;
-    let (data_version, delta) = (settings.data_version.clone(), settings.delta);
-    if !budget.exists() {
-        return Ok(SiteStanding { data_version, spent: 0.0, total: settings.max_epsilon, delta, charges: 0 });
-    }
-    let spending = budget.with(|ledger, scope| Ok(ledger.spent(scope)?))?;
-    let (spent, total, charges) = spending.map_or((0.0, settings.max_epsilon, 0), |spending| {
-        (spending.spent, spending.terms.epsilon(), spending.open as u64)
-    });
-    Ok(SiteStanding { data_version, spent, total, delta, charges })
+    let (record, participant) = (budget.account(PrivacyUnit::Record)?, budget.account(PrivacyUnit::Participant)?);
+    let Settings { data_version, max_epsilon: total, delta, .. } = settings;
+    let [record, participant] = [record, participant].map(Option::unwrap_or_default);
+    Ok(SiteStanding { data_version, total, delta, record, participant })
 }
 
 /// What a round will cost this site once its input leaves.
 #[derive(Clone)]
 pub(crate) struct Charge {
     id: AttemptId,
+    unit: PrivacyUnit,
     events: Events,
 }
 
 impl Charge {
-    pub(crate) fn of(assignment: &Assignment, events: &Events) -> Self {
+    /// The same events that the coordinator charges, as this site computes them.
+    pub(crate) fn of(assignment: &Assignment, privacy: &RoundPrivacy) -> Self {
         let id = AttemptId { round: assignment.round.clone(), attempt: assignment.attempt };
-        Self { id, events: events.clone() }
+        Self { id, unit: privacy.unit(), events: privacy.events().clone() }
     }
 }
 
 impl SiteBudget {
-    /// The account in a site's folder, as its settings say.
+    /// The accounts in a site's folder, as its settings say.
     pub(crate) fn new(folder: &Path, settings: &Settings, identity: &PrincipalKey) -> Result<Self, Invalid> {
         let salt = Salt::new(HKDF_SHA256, LABEL);
         let secret = salt.extract(&identity.to_pkcs8_der());
         let mut key = Zeroizing::new([0; 32]);
         secret.expand(&[b"hmac-sha256"], Len32).and_then(|okm| okm.fill(&mut *key)).expect("32 bytes are few for HKDF");
         let counter = settings.ledger_counter.as_deref().unwrap_or(Path::new(COUNTER));
+        let scope = |unit: PrivacyUnit| {
+            Ok(Scope {
+                population: Name::new(settings.id.as_str())?,
+                unit: Name::new(unit.as_str())?,
+                data_version: Name::new(settings.data_version.as_str())?,
+            })
+        };
         Ok(Self {
             ledger: Mutex::new(None),
             entries: folder.join(ENTRIES),
             counter: folder.join(counter),
             key,
-            scope: Scope {
-                population: Name::new(settings.id.as_str())?,
-                unit: Name::new("record")?,
-                data_version: Name::new(settings.data_version.as_str())?,
-            },
+            record: scope(PrivacyUnit::Record)?,
+            participant: scope(PrivacyUnit::Participant)?,
             terms: Terms::new(settings.max_epsilon, settings.delta, None)?,
             require_privacy: settings.require_privacy,
         })
     }
 
-    /// What is spent, if anything was ever charged.
-    pub(crate) fn spent(&self) -> Result<Option<f64>, TrainError> {
+    /// What its records have spent, if any round was ever asked of them.
+    pub(crate) fn spent_by_records(&self) -> Result<Option<f64>, TrainError> {
+        Ok(self.account(PrivacyUnit::Record)?.map(|account| account.spent))
+    }
+
+    /// An account as it stands; none where there is none yet.
+    fn account(&self, unit: PrivacyUnit) -> Result<Option<SiteAccount>, TrainError> {
         if !self.exists() {
             return Ok(None);
         }
-        let spending = self.with(|ledger, scope| Ok(ledger.spent(scope)?))?;
-        Ok(spending.map(|spending| spending.spent))
+        let spending = self.with(|ledger| Ok(ledger.spent(self.scope(unit))?))?;
+        Ok(spending.map(|spending| SiteAccount { spent: spending.spent, charges: spending.open as u64 }))
     }
 
-    /// Whether anything was ever charged.
+    fn scope(&self, unit: PrivacyUnit) -> &Scope {
+        match unit {
+            PrivacyUnit::Record => &self.record,
+            PrivacyUnit::Participant => &self.participant,
+        }
+    }
+
+    /// Whether anything was ever asked of this ledger.
     fn exists(&self) -> bool {
         self.entries.exists() || self.counter.exists()
     }
@@ -127,7 +154,7 @@ impl SiteBudget {
         match self.require_privacy {
             Some(true) => Err(TrainError::NoPrivacy { task: task.clone() }),
             Some(false) => Ok(()),
-            None if self.exists() && self.with(|ledger, _| Ok(ledger.is_charged()?))? => {
+            None if self.exists() && self.with(|ledger| Ok(ledger.is_charged()?))? => {
                 Err(TrainError::Unprotected { task: task.clone(), ledger: self.entries.clone() })
             }
             None => Ok(()),
@@ -139,7 +166,7 @@ impl SiteBudget {
     /// # Errors
     /// [`TrainError::BudgetSpent`].
     pub(crate) fn allows(&self, charge: &Charge) -> Result<(), TrainError> {
-        let decided = self.with(|ledger, scope| Ok(ledger.preview(scope, &charge.events)?))?;
+        let decided = self.with_account(charge.unit, |ledger, scope| Ok(ledger.preview(scope, &charge.events)?))?;
         decided.map(|_| ()).map_err(|why| spent(charge, why))
     }
 
@@ -151,30 +178,42 @@ impl SiteBudget {
         let AttemptId { round, attempt } = &charge.id;
         let task = Name::new(round.task.as_str()).map_err(TrainError::BudgetSettings)?;
         let id = ReservationId { task, round: round.number, attempt: *attempt };
-        let decided = self.with(|ledger, scope| {
+        let decided = self.with_account(charge.unit, |ledger, scope| {
             let ask = Ask { id, scope: scope.clone(), event: charge.events.clone(), participants: Vec::new() };
             Ok(ledger.reserve(ask, since_epoch())?)
         })?;
         let granted = decided.map_err(|why| spent(charge, why))?;
         if granted.warning.is_some() {
             let (spent, total) = (granted.spent, granted.total);
-            tracing::warn!(spent, total, delta = granted.delta, "this site's privacy budget runs low");
+            let unit = charge.unit.as_str();
+            tracing::warn!(unit, spent, total, delta = granted.delta, "this site's privacy budget runs low");
         }
         Ok(())
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut SiteLedger, &Scope) -> Result<T, TrainError>) -> Result<T, TrainError> {
+    /// With the account of a unit, opened where it was not.
+    fn with_account<T>(
+        &self,
+        unit: PrivacyUnit,
+        work: impl FnOnce(&mut SiteLedger, &Scope) -> Result<T, TrainError>,
+    ) -> Result<T, TrainError> {
+        let scope = self.scope(unit);
+        self.with(|ledger| {
+            ledger.open_scope(scope.clone(), self.terms, since_epoch())?;
+            work(ledger, scope)
+        })
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut SiteLedger) -> Result<T, TrainError>) -> Result<T, TrainError> {
         let mut open: MutexGuard<'_, Option<SiteLedger>> = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         let ledger = match &mut *open {
             Some(ledger) => ledger,
             none => {
                 let key = LedgerKey::new(&self.key).map_err(TrainError::BudgetSettings)?;
-                let mut ledger = SiteLedger::open(&self.entries, &self.counter, key)?;
-                ledger.open_scope(self.scope.clone(), self.terms, since_epoch())?;
-                none.insert(ledger)
+                none.insert(SiteLedger::open(&self.entries, &self.counter, key)?)
             }
         };
-        work(ledger, &self.scope)
+        work(ledger)
     }
 }
 
@@ -220,7 +259,7 @@ mod tests {
         let gaussian = Mechanism::Gaussian { sigma: 2.0 };
         let event = Event::new(Unit::Record, Relation::AddRemove, Sampling::None, gaussian, 1).unwrap();
         let id = AttemptId { round: RoundId { task: TASK.parse().unwrap(), number: 1 }, attempt };
-        Charge { id, events: Events::new(vec![event]).unwrap() }
+        Charge { id, unit: PrivacyUnit::Record, events: Events::new(vec![event]).unwrap() }
     }
 
     /// Asked again when the input of a task without privacy is about to be stored: by then there is a first charge.

@@ -44,8 +44,9 @@ pub struct Settings {
     /// is the owner's own word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require_privacy: Option<bool>,
-    /// What all rounds together may cost one record of this site, whatever the coordinator asks for; and the largest
-    /// `total_epsilon` of a policy that protects whole participants.
+    /// What all rounds together may cost one record of this site, and what they may cost its whole contribution, whatever
+    /// coordinator, task or population asks for them; and the largest `total_epsilon` of a policy that protects whole
+    /// participants.
     #[serde(default = "max_epsilon")]
     pub max_epsilon: f64,
     /// At this delta; at most 1 over the number of records.

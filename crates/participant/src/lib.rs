@@ -8,7 +8,7 @@
 //! | [`run`] | the loop: check in, train, take part |
 //! | `session` | one attempt, step by step, each state stored before its message is sent |
 //! | `state` | that storage, sealed under the site's key |
-//! | `budget` | what the site's records have paid, and may pay |
+//! | `budget` | what the site's records and its whole contribution have paid, and may pay |
 //! | `dump` | encoded inputs, written down for demonstrations and tests |
 //! | [`training`] | data sets, models, the built-in trainer and `--exec` |
 //!
@@ -29,7 +29,7 @@ mod session;
 mod state;
 pub mod training;
 
-pub use budget::{SiteStanding, site_standing};
+pub use budget::{SiteAccount, SiteStanding, site_standing};
 pub use client::{Client, ClientError};
 pub use credentials::{Credentials, CredentialsError};
 pub use dump::DumpError;

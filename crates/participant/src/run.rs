@@ -132,7 +132,8 @@ pub enum TrainError {
     /// This site's own budget does not cover the round.
     #[error(
         "this site's privacy budget does not cover round {round}: nothing is sent; max_epsilon in participant.toml is what \
-         its records may pay in all, and a new data_version is for new records of new people"
+         it may pay in all, for one record and for its whole contribution, and a new data_version is for new records of new \
+         people"
     )]
     BudgetSpent {
         /// The round.
@@ -407,7 +408,7 @@ impl Site {
     async fn check_in(&self, task: &TaskId) -> Result<CheckedIn, TrainError> {
         let after = self.state.done(task).cloned();
         let path = format!("/v1/tasks/{task}/checkin");
-        let check_in = CheckIn { after: after.clone(), epsilon_spent: self.budget.spent()? };
+        let check_in = CheckIn { after: after.clone(), epsilon_spent: self.budget.spent_by_records()? };
         match self.client.post_poll(&path, CHECK_IN, &check_in).await {
             Ok(None) => Ok(CheckedIn::Nothing),
             Ok(Some(assignment)) => {
@@ -476,7 +477,7 @@ impl Site {
         }
     }
 
-    /// Whether a policy promises this site's owner enough. What records pay is counted here, whatever it promises.
+    /// Whether a policy promises this site's owner enough. What rounds cost is counted here, whatever it promises.
     fn is_private_enough(&self, task: &TaskId, policy: &CheckedPolicy) -> Result<(), TrainError> {
         let (privacy, max) = (&policy.policy().privacy, self.settings.max_epsilon);
         if !privacy.enabled {
@@ -535,7 +536,7 @@ impl Site {
             Ok(settled) => settled,
             Err(error) => return left_out(&error),
         };
-        let charge = charge(assignment, privacy.as_ref());
+        let charge = privacy.as_ref().map(|privacy| Charge::of(assignment, privacy));
         match Stored::from_bytes(stored, policy.context(&self.settings.federation, assignment, &encoding)) {
             Ok(stored) => {
                 let (stored, lasts) = (Box::new(stored), lasts(&policy));
@@ -594,7 +595,7 @@ impl Site {
         if let Err(refusal) = exposure.check((&job.context).into(), self.settings.max_sums_per_model) {
             return Ok(Start::Ended(Ending::Refused(causes(&refusal))));
         }
-        let charge = charge(assignment, job.privacy.as_ref());
+        let charge = job.privacy.as_ref().map(|privacy| Charge::of(assignment, privacy));
         if let Some(charge) = &charge {
             self.budget.allows(charge)?;
         }
@@ -656,15 +657,6 @@ impl Site {
 
 fn training_failed(assignment: &Assignment, source: TrainingError) -> TrainError {
     TrainError::Training { round: assignment.round.clone(), source: Box::new(source) }
-}
-
-/// What a round costs this site's records: nothing where whole participants are protected, which the coordinator's ledger
-/// counts.
-fn charge(assignment: &Assignment, privacy: Option<&RoundPrivacy>) -> Option<Charge> {
-    match privacy? {
-        record @ RoundPrivacy::Record(_) => Some(Charge::of(assignment, record.events())),
-        RoundPrivacy::Participant(_) => None,
-    }
 }
 
 /// How long an attempt may last.

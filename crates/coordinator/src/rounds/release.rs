@@ -14,7 +14,10 @@ use sordino_identity::PrincipalId;
 use sordino_secagg::{ParticipantId, Step};
 use sordino_store::{RoundOutcome, Store, StoreError, crash_point};
 use sordino_wire::api::{PlannedCohort, Release, ReleasePrivacy, WorstParticipant};
-use sordino_wire::{CheckedPolicy, Digest, RoundPrivacy, policy::Placement};
+use sordino_wire::{
+    CheckedPolicy, Digest, RoundPrivacy,
+    policy::{Placement, PrivacyUnit},
+};
 use std::{collections::BTreeMap, num::NonZeroU32};
 
 /// Why a sum becomes no Release.
@@ -56,7 +59,7 @@ pub(super) struct Charged {
 }
 
 impl Charged {
-    /// - `said`: of the cohort, who says to have spent most by its own ledger.
+    /// - `said`: of the cohort, who says to have spent most of its records' privacy by its own ledger.
     pub(super) async fn new(
         app: &App,
         policy: &CheckedPolicy,
@@ -66,6 +69,8 @@ impl Charged {
         let scope = budget::scope(&policy.policy().privacy)?;
         let counted = app.ledger.worst_participant(&scope).await?;
         let counted = counted.map(|(name, epsilon)| (name.to_string(), epsilon, false));
+        // Of another unit, that is another number.
+        let said = said.filter(|_| privacy.unit() == PrivacyUnit::Record);
         let said = said.map(|(id, epsilon)| (id.to_string(), epsilon, true));
         let worst = counted.into_iter().chain(said).max_by(|(_, a, _), (_, b, _)| a.total_cmp(b));
         let worst = worst.and_then(|(id, epsilon, by_own_word)| {

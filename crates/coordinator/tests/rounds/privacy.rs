@@ -65,6 +65,8 @@ async fn seven_rounds(noise: &str) {
         let summary = site.await.unwrap().unwrap();
         assert_eq!((summary.finished, summary.left_out, summary.refused), (7, 0, 0), "{noise}");
     }
+    let charges: Vec<_> = sites.iter().map(|site| site.standing().participant.charges).collect();
+    assert_eq!(charges, [7; SITES as usize], "each has counted for itself");
     let (mut squares, mut said, mut before) = (0.0, 0.0, 0.0);
     for number in 1..=7 {
         let round = round(&federation, &created.id, number).await;
@@ -281,10 +283,16 @@ async fn an_abandoned_attempt_stays_spent_once_sites_were_asked_for_shares() {
         let [budget] = &budgets.budgets[..] else { panic!("{budgets:?}") };
         assert_eq!((budget.committed, budget.open), (1, 1));
         assert!(near(budget.spent, cost(2)), "{budget:?}");
-        // Each site was in all of them.
+        // Each site was in all of them, as the coordinator counts.
         assert!(near(budget.worst_participant.as_ref().unwrap().epsilon, cost(2)), "{budget:?}");
     };
     check(&federation).await;
+    // A site takes nobody's word for what was not opened: it has paid for each input that it was ready to send.
+    for site in &sites {
+        let account = site.standing().participant;
+        assert_eq!(account.charges, 4);
+        assert!(near(account.spent, cost(4)), "{account:?}");
+    }
     federation.stop();
     rounds.await.unwrap().unwrap();
     let (_, folder, places) = federation.stopped().await;

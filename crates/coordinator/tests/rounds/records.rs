@@ -10,7 +10,7 @@ use getrandom::{SysRng, rand_core::UnwrapErr};
 use sordino_codec::Tensors;
 use sordino_dp::Accountant;
 use sordino_participant::{
-    Summary, TrainError,
+    SiteAccount, Summary, TrainError,
     training::{Architecture, BuiltinTrainer, Dataset, RoundInfo, TrainError as TrainingError, Trained, Trainer},
 };
 use sordino_secagg::Step;
@@ -109,11 +109,10 @@ async fn a_site_pays_for_each_update_and_trains_no_more_when_its_budget_is_spent
     }
     for (site, paid) in sites.iter().zip([0, 2, 2, 2]) {
         let standing = site.standing();
-        assert_eq!(standing.charges, paid);
-        assert!(
-            if paid == 0 { standing.spent == 0.0 } else { near(standing.spent, cost(&first, paid)) },
-            "{standing:?}"
-        );
+        let SiteAccount { spent, charges } = standing.record;
+        assert_eq!(charges, paid);
+        assert!(if paid == 0 { spent == 0.0 } else { near(spent, cost(&first, paid)) }, "{standing:?}");
+        assert_eq!(standing.participant, SiteAccount::default(), "the whole contribution is another account");
     }
 
     let second = create(&federation, &policy("second", 4, 4)).await;
@@ -137,8 +136,9 @@ async fn a_site_pays_for_each_update_and_trains_no_more_when_its_budget_is_spent
     assert_eq!(asked.iter().map(|asked| asked.load(Ordering::Relaxed)).collect::<Vec<_>>(), [4, 6, 6, 4]);
     for (site, paid) in sites.iter().zip([4, 6, 6, 4]) {
         let standing = site.standing();
-        assert_eq!(standing.charges, paid, "{}", site.id);
-        assert!(near(standing.spent, cost(&second, paid)) && standing.spent <= standing.total, "{standing:?}");
+        let SiteAccount { spent, charges } = standing.record;
+        assert_eq!(charges, paid, "{}", site.id);
+        assert!(near(spent, cost(&second, paid)) && spent <= standing.total, "{standing:?}");
     }
 
     for number in 1..=4 {
@@ -186,7 +186,7 @@ async fn a_charge_of_a_site_is_never_given_back() {
         let error =
             sites[0].train_by(Counted::new(&asked), &created.id, Some((1, step))).await.expect_err("it vanishes");
         assert!(matches!(error, TrainError::Vanished { step: at, .. } if at == step), "{error}");
-        assert_eq!(sites[0].standing().charges, paid, "{step}");
+        assert_eq!(sites[0].standing().record.charges, paid, "{step}");
     }
     sites[0].train_by(Counted::new(&asked), &created.id, None).await.unwrap();
     for site in steady {
@@ -194,10 +194,10 @@ async fn a_charge_of_a_site_is_never_given_back() {
     }
     let round = round(&federation, &created.id, 1).await;
     assert_eq!((round.state, round.attempt), (RoundState::Complete, 4), "{round:?}");
-    let charges: Vec<_> = sites.iter().map(|site| site.standing().charges).collect();
+    let charges: Vec<_> = sites.iter().map(|site| site.standing().record.charges).collect();
     // In the first attempt nobody was told of shares, so nobody masked; each of the other three was paid for.
     assert_eq!(charges, [3, 3, 3]);
-    assert!(near(sites[0].standing().spent, cost(&created, 3)));
+    assert!(near(sites[0].standing().record.spent, cost(&created, 3)));
     // The coordinator knows that it opened nothing, and counts the last attempt only.
     let budgets: Budgets = federation.admin.get("/v1/budget").send().await.unwrap().json().await.unwrap();
     assert_eq!((budgets.budgets[0].committed, budgets.budgets[0].open), (1, 0));
@@ -225,7 +225,7 @@ async fn a_site_that_goes_on_after_a_restart_has_paid_already() {
     for site in running {
         assert!(site.await.is_err_and(|error| error.is_cancelled()));
     }
-    let charges = || sites.iter().map(|site| site.standing().charges).collect::<Vec<_>>();
+    let charges = || sites.iter().map(|site| site.standing().record.charges).collect::<Vec<_>>();
     assert_eq!(charges(), [1; 4]);
     let running: Vec<_> = (0..3).map(&train).collect();
     for site in running {
