@@ -6,8 +6,9 @@ use crate::{
     policy,
     remote::{Remote, all},
 };
+use sordino_dp::ledger::{Invalid, Name};
 use sordino_dp::{Accountant, Budget as Total, calibrate};
-use sordino_participant::{SiteAccount, SiteStanding, site_standing};
+use sordino_participant::{SiteAccount, SiteStanding, reset_site_budget, site_history, site_standing};
 use sordino_wire::api::{BudgetEntry, BudgetStanding, BudgetState, Budgets};
 use sordino_wire::policy::PrivacyUnit;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ pub(crate) enum Budget {
     Show(Show),
     Plan(Plan),
     History(History),
+    Reset(Reset),
 }
 
 /// Show every budget of a federation; as a participant, one's own account in each; with --site, what a site's own ledger
@@ -53,12 +55,53 @@ pub(crate) struct Plan {
     model_len: u64,
 }
 
-/// Show the ledger of a federation, entry by entry.
+/// Show the ledger of a federation, entry by entry; with --site, a site's own.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  sordino budget history --as fed/auditor --server https://localhost:8443")]
+#[command(after_help = "\
+Examples:
+  sordino budget history --as fed/auditor --server https://localhost:8443
+  sordino budget history --site site-a")]
 pub(crate) struct History {
+    /// A site's folder: its own ledger instead of the coordinator's.
+    #[arg(long, value_name = "DIR", conflicts_with = "folder", required_unless_present = "folder")]
+    site: Option<PathBuf>,
     #[command(flatten)]
-    remote: Remote,
+    remote: Option<Remote>,
+}
+
+/// Let the limits in a site's participant.toml hold from now on, after max_epsilon or delta were changed in it.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  sordino budget reset --site site-a --reason \"the board allows epsilon 12, 2026-11-30\"
+
+Nothing that was spent is forgotten: a limit below it means that no further round is paid for. \
+A fresh start is what a new data_version in participant.toml is for: new records of new people, \
+never new rows of the same. Who ordered it and why stays in the ledger (sordino budget history \
+--site DIR), which must not be in use by `sordino train`.")]
+pub(crate) struct Reset {
+    /// The site's folder.
+    #[arg(long, value_name = "DIR")]
+    site: PathBuf,
+    /// Why, for those who read the history.
+    #[arg(long, value_name = "TEXT", value_parser = name)]
+    reason: Name,
+    /// By whose order; the user that runs this if left out.
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    by: Option<Name>,
+}
+
+fn name(text: &str) -> Result<Name, Invalid> {
+    Name::new(text)
+}
+
+/// Who runs this: what the environment calls them, and the number that the system knows them by.
+fn user() -> Name {
+    let named =
+        ["USER", "LOGNAME"].into_iter().find_map(|key| std::env::var(key).ok().and_then(|name| Name::new(name).ok()));
+    let number = format!("uid {}", rustix::process::getuid().as_raw());
+    let both = named.and_then(|name| Name::new(format!("{name} ({number})")).ok());
+    both.unwrap_or_else(|| Name::new(number).expect("a short name of plain characters"))
 }
 
 #[derive(serde::Serialize)]
@@ -93,12 +136,17 @@ impl Budget {
             // clap asks for one of the two.
             Self::Show(_) => Ok(()),
             Self::Plan(plan) => plan.run(output),
-            Self::History(History { remote }) => {
+            Self::History(History { site: Some(folder), .. }) => {
+                output.result(&site_history(&folder).map_err(Box::new)?, |entries| history(entries))
+            }
+            Self::History(History { remote: Some(remote), .. }) => {
                 let entries: Vec<BudgetEntry> = all(&remote.client()?, "/v1/budget/history").await?;
-                output.result(&entries, |entries| {
-                    let header = ["ENTRY", "AT", "WHAT", "BUDGET", "CHARGE", "EPSILON", "DETAIL"];
-                    table(header, entries.iter().map(entry))
-                })
+                output.result(&entries, |entries| history(entries))
+            }
+            Self::History(_) => Ok(()),
+            Self::Reset(Reset { site: folder, reason, by }) => {
+                let by = by.unwrap_or_else(user);
+                output.result(&reset_site_budget(&folder, by, reason).map_err(Box::new)?, site)
             }
         }
     }
@@ -126,6 +174,11 @@ fn state(state: BudgetState) -> &'static str {
         BudgetState::Warning95 => "95 % spent",
         BudgetState::Exhausted => "exhausted",
     }
+}
+
+fn history(entries: &[BudgetEntry]) -> String {
+    let header = ["ENTRY", "AT", "WHAT", "BUDGET", "CHARGE", "EPSILON", "DETAIL"];
+    table(header, entries.iter().map(entry))
 }
 
 fn entry(entry: &BudgetEntry) -> [String; 7] {

@@ -25,6 +25,10 @@ fn help_shows_an_example_for_every_command() {
         &["model", "list"],
         &["model", "get"],
         &["policy", "check"],
+        &["budget", "show"],
+        &["budget", "plan"],
+        &["budget", "history"],
+        &["budget", "reset"],
         &["config", "check"],
         &["bench", "secagg"],
         &["bench", "scale"],
@@ -62,6 +66,10 @@ fn a_wrong_command_line_ends_with_2() {
         &["model", "get", "--as", "site", "XYZ", "out"],
         &["round", "show", "--as", "site", "0193a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b.0"],
         &["policy", "check", "policy.toml", "--model-len", "0"],
+        &["budget", "show"],
+        &["budget", "history", "--site", "site", "--as", "fed/admin"],
+        &["budget", "reset", "--site", "site", "--by", "ada"],
+        &["budget", "reset", "--site", "site", "--by", "ada", "--reason", ""],
     ] {
         let ran = sordino(arguments);
         ran.ended(2);

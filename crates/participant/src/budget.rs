@@ -5,18 +5,19 @@
 //! coordinator's word: only the coordinator knows whether a sum was opened. Sending the same bytes again is the same charge.
 //! The same rules and files as the coordinator's ledger ([`sordino_store::ledger`]).
 
-use crate::credentials::{Credentials, Settings};
+use crate::credentials::{Credentials, CredentialsError, SETTINGS_FILE, Settings};
 use crate::join::since_epoch;
 use crate::run::TrainError;
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use sordino_dp::Events;
-use sordino_dp::ledger::{Ask, Invalid, LedgerKey, Name, Refusal, ReservationId, Scope, Terms};
+use sordino_dp::ledger::{Ask, Authorisation, Invalid, LedgerKey, Name, Refusal, ReservationId, Scope, Terms};
 use sordino_identity::PrincipalKey;
 use sordino_store::SiteLedger;
-use sordino_wire::api::{Assignment, AttemptId};
+use sordino_wire::api::{Assignment, AttemptId, BudgetEntry};
 use sordino_wire::policy::PrivacyUnit;
-use sordino_wire::{RoundPrivacy, TaskId};
+use sordino_wire::{Digest, RoundPrivacy, TaskId};
 use std::{
+    fs,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -26,6 +27,7 @@ use zeroize::Zeroizing;
 pub(crate) struct SiteBudget {
     /// Opened when the first round asks for it: sites of tasks without privacy have none.
     ledger: Mutex<Option<SiteLedger>>,
+    folder: PathBuf,
     entries: PathBuf,
     counter: PathBuf,
     key: Zeroizing<[u8; 32]>,
@@ -67,13 +69,55 @@ pub struct SiteAccount {
 /// # Errors
 /// [`TrainError`] names the file.
 pub fn site_standing(folder: &Path) -> Result<SiteStanding, TrainError> {
-    let settings = Settings::load(folder)?;
-    let credentials = Credentials::load(folder, Some(&settings.url))?;
-    let budget = SiteBudget::new(folder, &settings, &credentials.key).map_err(TrainError::BudgetSettings)?;
+    let (settings, budget) = load(folder)?;
     let (record, participant) = (budget.account(PrivacyUnit::Record)?, budget.account(PrivacyUnit::Participant)?);
     let Settings { data_version, max_epsilon: total, delta, .. } = settings;
     let [record, participant] = [record, participant].map(Option::unwrap_or_default);
     Ok(SiteStanding { data_version, total, delta, record, participant })
+}
+
+/// The history of a site's ledger, from its first entry on; empty where nothing was ever asked of it.
+///
+/// # Errors
+/// As [`site_standing`].
+pub fn site_history(folder: &Path) -> Result<Vec<BudgetEntry>, TrainError> {
+    let (_, budget) = load(folder)?;
+    let mut history = Vec::new();
+    if !budget.exists() {
+        return Ok(history);
+    }
+    // Whatever the settings ask for now: this is what there was.
+    let mut ledger = budget.open()?;
+    loop {
+        let entries = ledger.entries(history.len() as u64, PAGE)?;
+        if entries.is_empty() {
+            return Ok(history);
+        }
+        history.extend(entries.into_iter().map(BudgetEntry::from));
+    }
+}
+
+/// Lets the limits in a site's settings hold from now on, for the accounts of its data version; the ledger keeps who
+/// ordered that and why. Nothing is forgotten: what was charged stays charged.
+///
+/// # Errors
+/// [`TrainError::NothingToReset`] where there is no account yet; otherwise as [`site_standing`].
+pub fn reset_site_budget(folder: &Path, by: Name, reason: Name) -> Result<SiteStanding, TrainError> {
+    let (settings, budget) = load(folder)?;
+    // A site's order is what its owner has written down.
+    let path = folder.join(SETTINGS_FILE);
+    let order = fs::read(&path).map_err(|source| CredentialsError::Read { path, source })?;
+    if !budget.reset(&Authorisation { by, reason, digest: Digest::of(&order).0 })? {
+        return Err(TrainError::NothingToReset { data_version: settings.data_version });
+    }
+    site_standing(folder)
+}
+
+fn load(folder: &Path) -> Result<(Settings, SiteBudget), TrainError> {
+    let settings = Settings::load(folder)?;
+    let credentials = Credentials::load(folder, Some(&settings.url))?;
+    let budget = SiteBudget::new(folder, &settings, &credentials.key).map_err(TrainError::BudgetSettings)?;
+    Ok((settings, budget))
 }
 
 /// What a round will cost this site once its input leaves.
@@ -109,6 +153,7 @@ impl SiteBudget {
         };
         Ok(Self {
             ledger: Mutex::new(None),
+            folder: folder.to_owned(),
             entries: folder.join(ENTRIES),
             counter: folder.join(counter),
             key,
@@ -191,6 +236,42 @@ impl SiteBudget {
         Ok(())
     }
 
+    /// Gives the accounts that there are the terms of the settings; false where there is none. Charges of a site are never
+    /// settled, so a reset forgets none of them.
+    fn reset(&self, authorisation: &Authorisation) -> Result<bool, TrainError> {
+        let mut reset = false;
+        if !self.exists() {
+            return Ok(reset);
+        }
+        let mut ledger = self.open()?;
+        for scope in [&self.record, &self.participant] {
+            if ledger.spent(scope)?.is_some() {
+                ledger.reset(scope, self.terms, authorisation.clone(), since_epoch())?;
+                reset = true;
+            }
+        }
+        Ok(reset)
+    }
+
+    /// The ledger, verified.
+    fn open(&self) -> Result<SiteLedger, TrainError> {
+        let key = LedgerKey::new(&self.key).map_err(TrainError::BudgetSettings)?;
+        Ok(SiteLedger::open(&self.entries, &self.counter, key)?)
+    }
+
+    /// The ledger, where its accounts have the terms of the settings.
+    fn open_as_set(&self) -> Result<SiteLedger, TrainError> {
+        let mut ledger = self.open()?;
+        for scope in [&self.record, &self.participant] {
+            let kept = ledger.spent(scope)?.map(|spending| spending.terms);
+            if let Some(kept) = kept.filter(|kept| *kept != self.terms) {
+                let (folder, scope) = (self.folder.clone(), scope.to_string());
+                return Err(TrainError::OtherBudget { folder, scope, asked: self.terms, kept });
+            }
+        }
+        Ok(ledger)
+    }
+
     /// With the account of a unit, opened where it was not.
     fn with_account<T>(
         &self,
@@ -208,10 +289,7 @@ impl SiteBudget {
         let mut open: MutexGuard<'_, Option<SiteLedger>> = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         let ledger = match &mut *open {
             Some(ledger) => ledger,
-            none => {
-                let key = LedgerKey::new(&self.key).map_err(TrainError::BudgetSettings)?;
-                none.insert(SiteLedger::open(&self.entries, &self.counter, key)?)
-            }
+            none => none.insert(self.open_as_set()?),
         };
         work(ledger)
     }
@@ -231,6 +309,8 @@ impl KeyType for Len32 {
 }
 
 const LABEL: &[u8] = b"sordino/participant/privacy-ledger/v1";
+/// Entries that are read at once.
+const PAGE: usize = 1_000;
 /// The ledger's entries, in the site's folder.
 const ENTRIES: &str = "state/privacy.ledger";
 /// Its counter, where the settings name no other place.

@@ -29,7 +29,7 @@ mod session;
 mod state;
 pub mod training;
 
-pub use budget::{SiteAccount, SiteStanding, site_standing};
+pub use budget::{SiteAccount, SiteStanding, reset_site_budget, site_history, site_standing};
 pub use client::{Client, ClientError};
 pub use credentials::{Credentials, CredentialsError};
 pub use dump::DumpError;

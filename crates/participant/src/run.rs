@@ -9,7 +9,7 @@ use crate::training::{RoundInfo, TrainError as TrainingError, Trained, Trainer, 
 use ed25519_dalek::VerifyingKey;
 use getrandom::{SysRng, rand_core::UnwrapErr};
 use sordino_codec::{EncodeError, EncodedInput, EncodingError, FileLimits, ModelFileError, Tensors, TensorsError};
-use sordino_dp::ledger::{Invalid, Refusal as BudgetRefusal};
+use sordino_dp::ledger::{Invalid, Refusal as BudgetRefusal, Terms};
 use sordino_dp::noise::{NoiseError, NoiseRng, Unseeded};
 use sordino_identity::{PrincipalKey, TrustAnchors, VerifiedChains, encode_chain};
 use sordino_secagg::participant::{AwaitingRoster, Identity, Refusal, Stored};
@@ -151,6 +151,31 @@ pub enum TrainError {
         delta: f64,
         /// Records of this site.
         records: u64,
+    },
+    /// The settings ask for another budget than the ledger keeps.
+    #[error(
+        "participant.toml asks for epsilon {} at delta {:e}, and this site's ledger keeps epsilon {} at delta {:e} for \
+         {scope}: nothing is done until `sordino budget reset --site {folder} --reason TEXT` has let participant.toml hold; \
+         it forgets no charge", .asked.epsilon(), .asked.delta(), .kept.epsilon(), .kept.delta()
+    )]
+    OtherBudget {
+        /// The site's.
+        folder: PathBuf,
+        /// Which account.
+        scope: String,
+        /// What the settings say.
+        asked: Terms,
+        /// What the ledger says.
+        kept: Terms,
+    },
+    /// There is no account that could have another budget.
+    #[error(
+        "this site's ledger has no account for data version {data_version} yet: max_epsilon and delta in participant.toml \
+         hold without a reset"
+    )]
+    NothingToReset {
+        /// The setting.
+        data_version: String,
     },
     /// The settings are no budget.
     #[error("max_epsilon, delta or data_version in participant.toml cannot be used")]
