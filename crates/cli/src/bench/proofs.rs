@@ -183,8 +183,12 @@ fn measure(model_len: usize, setting: Setting, msm_us_per_term: f64) -> Result<R
     let shown = shown(setting);
     note(&format!("{model_len} values, {shown}"));
     let case = Case::new(model_len, setting)?;
-    let proven = (0..BATCH).map(|participant| case.prove(participant, ONE)).collect::<Result<Vec<_>, _>>()?;
-    let two = (0..REPEATS).map(|participant| case.prove(participant, TWO)).collect::<Result<Vec<_>, _>>()?;
+    let (mut proven, mut two) = (Vec::new(), Vec::new());
+    for participant in 0..BATCH {
+        // By turns, so that what disturbs the one disturbs the other.
+        proven.push(case.prove(participant, ONE)?);
+        two.push(case.prove(participant, TWO)?);
+    }
     let verifier = Verifier::new(&case.claim, &case.generators, ONE);
     let submissions: Vec<_> = proven.iter().map(Proven::submission).collect();
     let mut verified = Vec::new();
