@@ -20,7 +20,7 @@ use curve25519_dalek::ristretto::{CompressedRistretto, RistrettoPoint};
 use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::VartimeMultiscalarMul;
 use rand_core::CryptoRng;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::field::{ByScalar, inner_product, powers, words};
 use crate::generators::Generators;
@@ -152,10 +152,10 @@ pub(crate) struct LastRow {
 impl<R: CryptoRng> Prover<'_, R> {
     /// Commits to cross terms and draws the challenge: the terms of positive powers, then those of negative ones.
     pub(crate) fn cross(&mut self, terms: &[Scalar], claim: &mut Opening) -> (Vec<CompressedRistretto>, Scalar) {
-        let blindings: Vec<_> = terms.iter().map(|_| Scalar::random(self.rng)).collect();
+        let blindings: Zeroizing<Vec<_>> = Zeroizing::new(terms.iter().map(|_| Scalar::random(self.rng)).collect());
         let points: Vec<_> = terms
             .iter()
-            .zip(&blindings)
+            .zip(blindings.iter())
             .map(|(term, blinding)| self.generators.commit(term, blinding).compress())
             .collect();
         self.transcript.points(Label::CrossTerm, &points);
@@ -332,15 +332,16 @@ fn product(threads: NonZeroUsize, a: &[Scalar], b: &[Scalar], columns: Option<&[
 /// `low + factor * high`, where `high` may be shorter.
 fn combine(threads: NonZeroUsize, low: &[Scalar], high: &[Scalar], factor: &Scalar) -> Vec<Scalar> {
     let factor = words(factor);
-    parallel::map(threads, low.len(), |at| match high.get(at) {
-        Some(high) => {
+    let mut combined = low.to_vec();
+    parallel::fill(threads, &mut combined[..high.len()], 1, |first, combined| {
+        for (entry, high) in combined.iter_mut().zip(&high[first..]) {
             let mut sum = ByScalar::ZERO;
             sum.add_scalar(&factor, &words(high));
-            sum.add_word(&words(&low[at]), 1);
-            sum.reduce()
+            sum.add_word(&words(entry), 1);
+            *entry = sum.reduce();
         }
-        None => low[at],
-    })
+    });
+    combined
 }
 
 /// `<entries, G'[start..]>`, where `G'_j = sum_t weights[t] G_(t * width + j)` are the generators folded to `width`.

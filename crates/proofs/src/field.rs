@@ -4,6 +4,7 @@
 //! words more and reduces the sum.
 
 use curve25519_dalek::scalar::Scalar;
+use zeroize::Zeroize;
 
 /// A scalar as little-endian words, below 2^253.
 pub(crate) type Words = [u64; 4];
@@ -20,6 +21,12 @@ pub(crate) fn words(scalar: &Scalar) -> Words {
 /// A sum of products of non-negative integers, in `N` words of 64 bits: the caller sees to it that the sum fits.
 #[derive(Clone, Copy)]
 pub(crate) struct Accumulator<const N: usize>([u64; N]);
+
+impl<const N: usize> Zeroize for Accumulator<N> {
+    fn zeroize(&mut self) {
+        self.0.zeroize();
+    }
+}
 
 /// For products of a scalar and 64 bits: 2^67 of them fit.
 pub(crate) type ByWord = Accumulator<6>;

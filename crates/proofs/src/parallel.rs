@@ -4,6 +4,7 @@
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 /// Splits `0..len` into at most `threads` ranges, works on each, and returns the results in their order.
 pub(crate) fn ranges<T: Send>(threads: NonZeroUsize, len: usize, work: impl Fn(Range<usize>) -> T + Sync) -> Vec<T> {
@@ -50,6 +51,21 @@ pub(crate) fn map<T: Send>(threads: NonZeroUsize, len: usize, work: impl Fn(usiz
     all
 }
 
+/// Fills a slice in place, so that no other memory ever holds what is in it: in runs of whole units, each of which is told
+/// the number of its first.
+pub(crate) fn fill<T: Send>(threads: NonZeroUsize, out: &mut [T], unit: usize, work: impl Fn(usize, &mut [T]) + Sync) {
+    debug_assert!(out.len().is_multiple_of(unit), "whole units");
+    let step = (out.len() / unit).div_ceil(threads.get()).max(1);
+    let parts: Vec<_> = out.chunks_mut(step * unit).map(Mutex::new).collect();
+    ranges(threads, parts.len(), |range| {
+        for at in range {
+            // Each part is somebody's alone.
+            let mut part = parts[at].lock().unwrap_or_else(PoisonError::into_inner);
+            work(at * step, &mut part);
+        }
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +76,11 @@ mod tests {
             let threads = NonZeroUsize::new(threads).expect("from 1");
             for len in [0, 1, 2, 7, 8, 9, 100] {
                 assert_eq!(map(threads, len, |at| at * at), (0..len).map(|at| at * at).collect::<Vec<_>>());
+                let mut filled = vec![0; 3 * len];
+                fill(threads, &mut filled, 3, |first, part| {
+                    part.iter_mut().enumerate().for_each(|(at, entry)| *entry = 3 * first + at);
+                });
+                assert_eq!(filled, (0..3 * len).collect::<Vec<_>>());
                 let covered: Vec<_> = ranges(threads, len, |range| range).into_iter().flatten().collect();
                 assert_eq!(covered, (0..len).collect::<Vec<_>>());
             }

@@ -112,18 +112,6 @@ impl<'a> Committed<'a> {
         }
         let model = centred(claim, vector)?;
         let slacks = slacks(claim, &model, vector)?;
-        Ok(Self::unchecked(claim, generators, &model, vector, slacks, rng, threads))
-    }
-
-    fn unchecked(
-        claim: &'a Claim,
-        generators: &'a Generators,
-        model: &[i32],
-        vector: &[i64],
-        slacks: Vec<u64>,
-        rng: &mut impl CryptoRng,
-        threads: NonZeroUsize,
-    ) -> Self {
         let layout = claim.layout();
         let (of_model, tail) = vector.split_at(claim.model_len());
         let secrets = Secrets {
@@ -135,7 +123,7 @@ impl<'a> Committed<'a> {
             slacks,
         };
         // Commitments are to the vector itself; the centre is public and comes off on both sides.
-        let committed = centre_added(claim, model);
+        let committed = centre_added(claim, &model);
         let rows = SmallRows { row_len: layout.row_len, entries: &committed };
         let mut points = parallel::map(threads, rows.rows(), |row| {
             let blinded = generators.blind(&secrets.blindings[row]);
@@ -147,7 +135,7 @@ impl<'a> Committed<'a> {
         points.extend(others.map(|(row, blinding)| generators.commit_row(row, blinding).compress()));
         let masks = points.split_off(claim.rows());
         let commitments = Commitments { rows: points, masks };
-        Self { claim, generators, model: Zeroizing::new(model.to_vec()), secrets, commitments }
+        Ok(Self { claim, generators, model, secrets, commitments })
     }
 
     /// What is sent before the masked vector.
@@ -211,7 +199,7 @@ impl<'a> Committed<'a> {
             lie: None,
         };
         let rows = SmallRows { row_len: layout.row_len, entries: &model };
-        let blindings: Vec<_> = secrets.blindings.iter().chain(&secrets.mask_blindings).copied().collect();
+        let blindings = Zeroizing::new([&secrets.blindings[..], &secrets.mask_blindings].concat());
         let main = prove_main(&mut prover, claim, &relation, rows, &secrets.other_rows(claim), &blindings, claimed);
         let ranges = share_commitment.map(|point| RangesProof {
             argument: bits.prove(&mut prover, claim, &relation, share),
@@ -257,7 +245,7 @@ pub(crate) fn mask(rng: &mut impl CryptoRng) -> i128 {
 }
 
 /// The model's entries in rows, less the centre.
-fn centred(claim: &Claim, vector: &[i64]) -> Result<Vec<i32>, ProveError> {
+fn centred(claim: &Claim, vector: &[i64]) -> Result<Zeroizing<Vec<i32>>, ProveError> {
     let centre = claim.spec().centre.as_deref();
     let most = 1i64 << NORM_BITS_MAX;
     let mut model = Zeroizing::new(Vec::with_capacity(claim.model_len()));
@@ -269,7 +257,7 @@ fn centred(claim: &Claim, vector: &[i64]) -> Result<Vec<i32>, ProveError> {
         let segment = || claim.layout().segment_of(claim.layout().place(at).0);
         model.push(moved.ok_or_else(|| ProveError::Norm { segment: segment() })?);
     }
-    Ok(claim.layout().model(&model))
+    Ok(Zeroizing::new(claim.layout().model(&model)))
 }
 
 fn centre_added(claim: &Claim, model: &[i32]) -> Zeroizing<Vec<i32>> {
@@ -418,21 +406,27 @@ fn prove_main<R: CryptoRng>(
     };
     let down = powers_of(first.invert());
     let squared: Vec<_> = down.iter().zip(of_model).map(|(weight, q)| weight * q).collect();
-    let mut x = model.weighted(&powers_of(first), groups, threads);
-    let mut y = model.weighted_with(&squared, &lambda, &down, groups, threads);
-    drop(lambda);
-    x.extend(&others.data);
+    let behind = |folded: Vec<Scalar>, others: &mut dyn ExactSizeIterator<Item = Scalar>| {
+        let folded = Zeroizing::new(folded);
+        // At once as long as it gets: what grows leaves copies behind.
+        let mut data = Vec::with_capacity(folded.len() + others.len());
+        data.extend_from_slice(&folded);
+        data.extend(others);
+        Rows { row_len: shape.row_len, data }
+    };
+    let x = behind(model.weighted(&powers_of(first), groups, threads), &mut others.data.iter().copied());
     let linear_others = relation.linear_others();
     let with = others.data.iter().zip(&linear_others).enumerate();
-    y.extend(with.map(|(at, (x, lambda))| of_others[at / shape.row_len] * x + lambda));
-    let (x, y) = (Rows { row_len: shape.row_len, data: x }, Rows { row_len: shape.row_len, data: y });
+    let mut with = with.map(|(at, (x, lambda))| of_others[at / shape.row_len] * x + lambda);
+    let y = behind(model.weighted_with(&squared, &lambda, &down, groups, threads), &mut with);
+    drop(lambda);
     let (folds, challenges, x, y) = prover.fold(x, y, None, &mut claimed);
 
     let up = shape.weights(Some(&first), &challenges);
     let down = shape.weights(Some(&first.invert()), &inverses(&challenges));
     let down: Vec<_> = down.iter().zip(&quadratic).map(|(weight, q)| weight * q).collect();
     let mut x_down = model.weighted(&down[..shape.small], 1, threads);
-    for (sum, other) in x_down.iter_mut().zip(weighted_rows(others, &down[shape.small..])) {
+    for (sum, other) in x_down.iter_mut().zip(Zeroizing::new(weighted_rows(others, &down[shape.small..])).iter()) {
         *sum += other;
     }
     let row = LastRow {

@@ -7,6 +7,7 @@
 use std::num::NonZeroUsize;
 
 use curve25519_dalek::scalar::Scalar;
+use zeroize::Zeroizing;
 
 use crate::field::{Accumulator, ByDouble, ByWord, Words, power_of_two, words};
 use crate::parallel;
@@ -153,20 +154,21 @@ impl<'a> SmallRows<'a> {
         let tiles = self.row_len / tile;
         let in_group = |group: usize| (group..self.rows()).step_by(groups);
         let offsets: Vec<Scalar> = (0..groups).map(|group| in_group(group).map(&offset).sum()).collect();
-        let parts = parallel::ranges(threads, groups * tiles, |range| {
-            let mut folded = Vec::with_capacity(range.len() * tile);
-            let mut sums = vec![Accumulator::ZERO; tile];
-            for piece in range {
+        let mut folded = vec![Scalar::ZERO; groups * self.row_len];
+        parallel::fill(threads, &mut folded, tile, |first, folded| {
+            let mut sums = Zeroizing::new(vec![Accumulator::ZERO; tile]);
+            for (piece, folded) in (first..).zip(folded.chunks_exact_mut(tile)) {
                 let (group, start) = (piece / tiles, piece % tiles * tile);
                 sums.fill(Accumulator::ZERO);
                 for row in in_group(group) {
                     add(&mut sums, row, start);
                 }
-                folded.extend(sums.iter().map(|sum| sum.reduce() - offsets[group]));
+                for (entry, sum) in folded.iter_mut().zip(sums.iter()) {
+                    *entry = sum.reduce() - offsets[group];
+                }
             }
-            folded
         });
-        parts.concat()
+        folded
     }
 }
 
