@@ -240,7 +240,8 @@ pub(crate) async fn settle(app: &App, task: &str, at: (u64, u32)) -> Result<(), 
             }
             let evidence = Evidence { finding: Finding::NeverUnmasked, digest: sha256(&[&record]) };
             app.ledger.abort(id, evidence, app.now()).await?;
-            if let Some(scope) = scope_of(app, task).await? {
+            let task = app.store.task(task).await?;
+            if let Some(scope) = task.as_ref().map(scope_of).transpose()?.flatten() {
                 tell(app, &scope).await?;
             }
         }
@@ -274,16 +275,16 @@ pub(crate) async fn reconcile(app: &App) -> Result<(), BudgetError> {
     Ok(())
 }
 
-/// Sets the gauges of a budget to what is spent of it now.
+/// Sets the gauges of every active task of a budget to what is spent of it now: they share it.
 async fn tell(app: &App, scope: &Scope) -> Result<(), BudgetError> {
     let Some(spending) = app.ledger.spending(scope).await? else { return Ok(()) };
-    let labels = [
-        ("population", scope.population.to_string()),
-        ("unit", scope.unit.to_string()),
-        ("data_version", scope.data_version.to_string()),
-    ];
-    metrics::gauge!("sordino_dp_epsilon_spent", &labels).set(spending.spent);
-    metrics::gauge!("sordino_dp_epsilon_total", &labels).set(spending.terms.epsilon());
+    for task in app.store.active_tasks().await? {
+        if scope_of(&task)?.as_ref() == Some(scope) {
+            let labels = [("task", task.id), ("name", task.name)];
+            metrics::gauge!("sordino_dp_epsilon_spent", &labels).set(spending.spent);
+            metrics::gauge!("sordino_dp_epsilon_total", &labels).set(spending.terms.epsilon());
+        }
+    }
     Ok(())
 }
 
@@ -296,11 +297,10 @@ fn reservation(task: &str, (round, attempt): (u64, u32)) -> Result<ReservationId
     Ok(ReservationId { task: Name::new(task)?, round, attempt })
 }
 
-/// The budget that a task is charged to.
-async fn scope_of(app: &App, task: &str) -> Result<Option<Scope>, BudgetError> {
-    let Some(row) = app.store.task(task).await? else { return Ok(None) };
-    let policy = serde_json::from_str::<Policy>(&row.policy_json);
-    Ok(policy.ok().map(|policy| scope(&policy.privacy)).transpose()?)
+/// The budget that a task is charged to; none where it has privacy switched off.
+fn scope_of(task: &TaskRow) -> Result<Option<Scope>, Invalid> {
+    let policy = serde_json::from_str::<Policy>(&task.policy_json).ok();
+    policy.filter(|policy| policy.privacy.enabled).map(|policy| scope(&policy.privacy)).transpose()
 }
 
 /// A line in the log at each new warning.

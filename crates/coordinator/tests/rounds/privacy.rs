@@ -259,6 +259,16 @@ async fn an_abandoned_attempt_stays_spent_once_sites_were_asked_for_shares() {
     // The charge that was given back does not count when the last one is made.
     let release = round.release.unwrap();
     assert!(near(release.privacy.as_ref().unwrap().epsilon, cost(2)));
+    let mut scraper = federation.auditor().await;
+    scraper.token = None;
+    let text = scraper.get("/metrics").send().await.unwrap().text().await.unwrap();
+    let gauge = |name: &str| {
+        let series = format!("sordino_dp_epsilon_{name}{{task=\"{}\",name=\"abandoned\"}} ", created.id);
+        let value = text.lines().find_map(|line| line.strip_prefix(&series));
+        value.unwrap_or_else(|| panic!("no {series} in {text}")).parse::<f64>().unwrap()
+    };
+    assert!(near(gauge("spent"), cost(2)) && near(gauge("total"), 10.0), "{text}");
+
     let charge = |attempt| Some(format!("{}.1.{attempt}", created.id));
     let expected = [
         ("opened", None, None),
