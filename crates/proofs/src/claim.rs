@@ -152,7 +152,7 @@ pub enum ClaimError {
     },
     /// The projections would not hide an honest vector of this norm, or the slack would not fit its range proof.
     #[error(
-        "the bound of segment {segment} is above a norm of 2^{NORM_BITS_MAX}, or needs more than 63 bits; use fewer bits of precision"
+        "the bound of segment {segment}, with those before it, is above a norm of 2^{NORM_BITS_MAX}, or needs more than 63 bits; use fewer bits of precision"
     )]
     Bound {
         /// Which one.
@@ -223,8 +223,14 @@ impl Claim {
         }
         check_weight(&spec)?;
         let layout = Layout::of_vector(&spec, len);
+        let mut squared = 0u128;
         for (at, segment) in spec.segments.iter().enumerate() {
-            check_bound(&spec, &layout, segment.bound).ok_or(ClaimError::Bound { segment: at })?;
+            let most = check_bound(&spec, &layout, segment.bound).ok_or(ClaimError::Bound { segment: at })?;
+            // The projections hide the norm of the whole.
+            squared = squared.saturating_add(most);
+            if squared > 1 << (2 * NORM_BITS_MAX) {
+                return Err(ClaimError::Bound { segment: at });
+            }
         }
         if let Some(centre) = &spec.centre
             && (centre.len() != len || centre.iter().any(|entry| entry.unsigned_abs() > 1 << NORM_BITS_MAX))
@@ -323,15 +329,15 @@ fn check_weight(spec: &ClaimSpec) -> Result<(), ClaimError> {
     }
 }
 
-/// The bound at the largest weight fits the slack's 64 bits and the projections; scaled sums of squares do not wrap.
-fn check_bound(spec: &ClaimSpec, layout: &Layout, bound: NormBound) -> Option<()> {
+/// The square of the norm that a segment may have: the bound at the largest weight fits the slack's 64 bits and the projections; scaled sums of squares do not wrap.
+fn check_bound(spec: &ClaimSpec, layout: &Layout, bound: NormBound) -> Option<u128> {
     let len_bits = usize::BITS - (layout.model_rows * layout.row_len).leading_zeros();
     let weight = spec.weight.map_or(0, |weight| weight.high.unsigned_abs());
     let most = bound.scaled(weight)?;
-    let fits = bound.scale_bits + len_bits <= SCALE_AND_LEN_BITS_MAX
+    let fits = bound.scale_bits.checked_add(len_bits)? <= SCALE_AND_LEN_BITS_MAX
         && most < 1 << 63
         && most >> bound.scale_bits <= 1 << (2 * NORM_BITS_MAX);
-    fits.then_some(())
+    fits.then_some(most >> bound.scale_bits)
 }
 
 fn digest(spec: &ClaimSpec) -> [u8; 32] {
@@ -567,6 +573,12 @@ mod tests {
         let bound = |bound| ClaimError::Bound { segment: bound };
         assert_eq!(with(|spec| spec.segments[0].bound.constant = (1 << 54) + 1), bound(0));
         assert_eq!(with(|spec| spec.segments[0].bound.scale_bits = 40), bound(0));
+        assert_eq!(with(|spec| spec.segments[0].bound.scale_bits = u32::MAX), bound(0));
+        // Each by itself is fine, together they are not.
+        assert_eq!(
+            with(|spec| spec.segments = vec![Segment { len: 9, bound: NormBound::constant(1 << 53) }; 3]),
+            bound(2)
+        );
         assert_eq!(
             with(|spec| {
                 spec.weight = Some(Interval { low: 0, high: 1 << 40 });
