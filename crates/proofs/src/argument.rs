@@ -12,7 +12,8 @@
 //! # Soundness
 //! From accepting transcripts with three distinct challenges for a halving (fifteen for the first fold of eight), openings
 //! of the rows before it are computed, or a relation between generators is found: the fold is a Laurent polynomial in `c`
-//! whose coefficient of `c^0` is the claim. One fold is wrong with probability at most `14 / l`, the last step `2 / l`.
+//! whose coefficient of `c^0` is the claim. One fold is wrong with probability at most `14 / l`, the last step `2 / l`; a
+//! halving of the inner-product argument, with its two vectors, `3 / l`.
 
 use std::num::NonZeroUsize;
 
@@ -178,8 +179,9 @@ impl<R: CryptoRng> Prover<'_, R> {
         let (mut points, mut challenges) = (Vec::new(), Vec::new());
         while x.rows() > 1 {
             let ((x_low, x_high), (y_low, y_high)) = (x.halves(), y.halves());
-            let terms = [product(self.threads, x_high, y_low, columns), product(self.threads, x_low, y_high, columns)];
-            let (pair, challenge) = self.cross(&terms, claim);
+            let products = [(x_high, y_low), (x_low, y_high)].map(|(x, y)| product(self.threads, x, y, columns));
+            let terms = Zeroizing::new(products);
+            let (pair, challenge) = self.cross(&*terms, claim);
             points.push([pair[0], pair[1]]);
             let inverse = challenge.invert();
             x = Rows { row_len: x.row_len, data: combine(self.threads, x_low, x_high, &challenge) };

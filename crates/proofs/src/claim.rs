@@ -1,6 +1,7 @@
 //! What is proven of a participant's integers: bounds on norms, ranges, and how the integers are laid out in rows.
 
 use std::fmt;
+use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
@@ -237,10 +238,12 @@ impl Claim {
         {
             return Err(ClaimError::Centre { len });
         }
-        let entry_bits = spec.entries.map_or(0, |interval| interval.bits().saturating_mul(len));
-        let bits = spec.weight.iter().chain(&spec.values).map(|interval| interval.bits()).sum::<usize>() + entry_bits;
-        if bits > RANGE_BITS_MAX {
-            return Err(ClaimError::TooManyBits { bits });
+        let tail_bits: usize = spec.weight.iter().chain(&spec.values).map(|interval| interval.bits()).sum();
+        let bits = tail_bits + spec.entries.map_or(0, |interval| interval.bits().saturating_mul(len));
+        // A range of one value has no bit, and is work all the same.
+        let ranges = if spec.entries.is_some() { len } else { 0 };
+        if bits.max(ranges) > RANGE_BITS_MAX {
+            return Err(ClaimError::TooManyBits { bits: bits.max(ranges) });
         }
         let digest = digest(&spec);
         Ok(Self { spec, layout, range_layout: Layout::of_bits(bits), digest })
@@ -472,6 +475,20 @@ impl Layout {
         let values = self.values..self.value_rows * self.row_len;
         let first = self.model_rows + self.weight_rows;
         weight.chain(values.map(move |at| (first + at / self.row_len, at % self.row_len)))
+    }
+
+    /// Of all places behind a segment's entries, in the order of rows, those of this one.
+    pub(crate) fn padding_of(&self, row: usize) -> Range<usize> {
+        let segment = self.segment_of(row);
+        let behind = |&(_, len): &(usize, usize)| len.next_multiple_of(self.row_len) - len;
+        let start: usize = self.segments[..segment].iter().map(behind).sum();
+        // Only a segment's last row has any.
+        start..start + self.row_len - self.entries_of(row).1
+    }
+
+    /// How many places are behind the segments' entries.
+    pub(crate) fn model_padding(&self) -> usize {
+        self.model_rows * self.row_len - self.model_len
     }
 
     /// The model's part of a vector, in rows; 0 where nothing is.

@@ -25,6 +25,7 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 
 use sordino_kernel::{Backend, Bits, Cipher, Keystream, Sign, apply};
+use zeroize::Zeroize as _;
 
 use crate::parallel;
 
@@ -110,7 +111,7 @@ impl Projection {
             let in_byte = row % ROWS_PER_BYTE;
             *sum = (0u8..=255).zip(&buckets[row / ROWS_PER_BYTE]).map(|(byte, sum)| entry(byte, in_byte) * sum).sum();
         }
-        buckets.as_flattened_mut().fill(0);
+        buckets.as_flattened_mut().zeroize();
         sums
     }
 

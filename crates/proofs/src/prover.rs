@@ -164,7 +164,7 @@ impl<'a> Committed<'a> {
         let layout = claim.layout();
         let mut transcript = Transcript::new(context, claim);
         let projection = projection_of(&mut transcript, &commitments.rows, &commitments.masks);
-        let projections = masked_projections(&projection.project(&model, threads), &secrets.masks)?;
+        let projections = masked_projections(&Zeroizing::new(projection.project(&model, threads)), &secrets.masks)?;
 
         let slacks: Vec<_> = secrets
             .slacks

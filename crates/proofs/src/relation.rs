@@ -5,11 +5,11 @@
 //! - projections: `<a_t, x> + y_t = z_t` for each row `t` of `A`;
 //! - ranges: `x_k = low_k + sum_i weight_(k,i) b_(k,i)` for each integer with a range;
 //! - bounds: `slack_s = per_square w^2 + per_weight w + constant - 2^scale |x_s|^2` for each segment;
-//! - padding: 0 beside the weight and behind the values;
+//! - padding: 0 behind each segment's entries, beside the weight and behind the values;
 //! - bits: `b (b - 1) = 0`, weighed by `gamma^row delta^column` in an argument of its own.
 //!
 //! All that is committed was committed before the challenges, so by Schwartz and Zippel the sum holds only if each does, but
-//! for a probability of at most `(degree + 1) / 2^119`.
+//! for a probability of at most `2^-119 + 2^21 / l`: it is linear in weights of 119 bits, and of a degree below 2^21 in the rest.
 
 use curve25519_dalek::ristretto::CompressedRistretto;
 use curve25519_dalek::scalar::Scalar;
@@ -31,8 +31,8 @@ pub(crate) struct Relation<'a> {
     range_weights: Vec<u128>,
     /// `beta_s`.
     bound_weights: Vec<Scalar>,
-    /// `zeta`; its powers weigh the padding.
-    padding_weight: Scalar,
+    /// `zeta_p`: of the places behind the segments' entries, then of those beside the weight and behind the values.
+    padding_weights: Vec<u128>,
     /// `gamma`.
     pub bit_row_weight: Scalar,
     /// `delta`.
@@ -65,6 +65,8 @@ impl<'a> Relation<'a> {
         }
         transcript.points(Label::SlackCommitment, slacks);
         transcript.points(Label::RangeRowCommitment, range_rows);
+        let layout = claim.layout();
+        let padding = layout.model_padding() + layout.tail_padding().count();
         let projection_weights = weights(transcript.seed(Label::ProjectionWeights), ROWS);
         Self {
             claim,
@@ -72,7 +74,7 @@ impl<'a> Relation<'a> {
             projection_weights: projection_weights.try_into().expect("one for each row"),
             range_weights: weights(transcript.seed(Label::RangeWeights), claim.ranged().count()),
             bound_weights: slacks.iter().map(|_| transcript.challenge(Label::BoundWeight)).collect(),
-            padding_weight: transcript.challenge(Label::PaddingWeight),
+            padding_weights: weights(transcript.seed(Label::PaddingWeights), padding),
             bit_row_weight: transcript.challenge(Label::BitRowWeight),
             bit_column_weight: transcript.challenge(Label::BitColumnWeight),
         }
@@ -86,7 +88,8 @@ impl<'a> Relation<'a> {
         let mut all = vec![seed];
         all.extend(weights.map(Scalar::from));
         all.extend(&self.bound_weights);
-        all.extend([self.padding_weight, self.bit_row_weight, self.bit_column_weight]);
+        all.push(Scalar::from(*self.padding_weights.last().unwrap_or(&0)));
+        all.extend([self.bit_row_weight, self.bit_column_weight]);
         all
     }
 
@@ -113,6 +116,7 @@ impl<'a> Relation<'a> {
             claim: self.claim,
             combination: Combination::new(&self.projection, &self.projection_weights),
             entries: self.range_weights.get(tail..).unwrap_or_default(),
+            padding: &self.padding_weights[..self.claim.layout().model_padding()],
         }
     }
 
@@ -130,10 +134,8 @@ impl<'a> Relation<'a> {
         for (at, weight) in (self.claim.model_len()..self.claim.len()).zip(&self.range_weights) {
             lambda[flat(layout.place(at))] += Scalar::from(*weight);
         }
-        let mut zeta = self.padding_weight;
-        for place in layout.tail_padding() {
-            lambda[flat(place)] = zeta;
-            zeta *= self.padding_weight;
+        for (place, weight) in layout.tail_padding().zip(&self.padding_weights[layout.model_padding()..]) {
+            lambda[flat(place)] = Scalar::from(*weight);
         }
         let masks = layout.rows() * layout.row_len - first;
         for (entry, weight) in lambda[masks..].iter_mut().zip(self.projection_weights) {
@@ -199,7 +201,9 @@ impl<'a> Relation<'a> {
 pub(crate) struct LinearModel<'a> {
     claim: &'a Claim,
     combination: Combination<'a>,
+    /// One for each entry, or none.
     entries: &'a [u128],
+    padding: &'a [u128],
 }
 
 impl LinearModel<'_> {
@@ -207,14 +211,16 @@ impl LinearModel<'_> {
     pub(crate) fn fill(&self, first_row: usize, lambda: &mut [i128]) {
         let layout = self.claim.layout();
         self.combination.fill(first_row * layout.row_len, lambda);
-        if self.entries.is_empty() {
-            return;
-        }
-        for (row, lambda) in (first_row..).zip(lambda.chunks_exact_mut(layout.row_len)) {
-            let (start, len) = layout.entries_of(row);
-            for (entry, &weight) in lambda.iter_mut().zip(&self.entries[start..start + len]) {
+        let add = |lambda: &mut [i128], weights: &[u128]| {
+            for (entry, &weight) in lambda.iter_mut().zip(weights) {
                 *entry += i128::try_from(weight).expect("a weight has 119 bits");
             }
+        };
+        for (row, lambda) in (first_row..).zip(lambda.chunks_exact_mut(layout.row_len)) {
+            let (start, len) = layout.entries_of(row);
+            let (lambda, behind) = lambda.split_at_mut(len);
+            add(lambda, self.entries.get(start..start + len).unwrap_or_default());
+            add(behind, &self.padding[layout.padding_of(row)]);
         }
     }
 }

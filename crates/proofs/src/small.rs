@@ -81,8 +81,9 @@ impl<'a> SmallRows<'a> {
     fn add_cross_terms(&self, in_group: usize, quadratic: &[Scalar], lambda: &[i128], terms: &mut [Scalar]) {
         let rows: Vec<_> = (in_group..self.rows()).step_by(self.groups()).collect();
         let (word_offset, double_offset) = offsets();
-        let sums: Vec<Scalar> =
-            rows.iter().map(|&row| Scalar::from(self.row(row).iter().map(|&x| word(x)).sum::<u64>())).collect();
+        let sums: Zeroizing<Vec<Scalar>> = Zeroizing::new(
+            rows.iter().map(|&row| Scalar::from(self.row(row).iter().map(|&x| word(x)).sum::<u64>())).collect(),
+        );
         let both = word_offset * double_offset * Scalar::from(self.row_len as u64);
         for (j, &row_j) in rows.iter().enumerate() {
             let lambda = &lambda[row_j * self.row_len..][..self.row_len];

@@ -4,7 +4,8 @@
 //! messages are one. A prover and a verifier that absorb the same things draw the same challenges.
 //!
 //! The order, whole:
-//! 1. the protocol, the context, the claim (bounds, ranges, layout, setting), the domain of the generators;
+//! 1. the protocol and its version, which stands for the curve, the generators' domain, the projections' and folds' shapes;
+//!    the context; the claim (bounds, ranges, setting), from which the layout follows;
 //! 2. the commitments of the rows and of the masks; **challenge:** the seed of the projections;
 //! 3. the projections, the commitments of the slacks and of the range rows; **challenges:** one weight for each projection,
 //!    bound, range and padded entry, and those of the range rows;
@@ -62,7 +63,7 @@ labels! {
     ProjectionWeights = b"projection weights";
     RangeWeights = b"range weights";
     BoundWeight = b"bound weight";
-    PaddingWeight = b"padding weight";
+    PaddingWeights = b"padding weights";
     BitRowWeight = b"bit row weight";
     BitColumnWeight = b"bit column weight";
     RangeShare = b"range share";

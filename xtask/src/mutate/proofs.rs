@@ -63,8 +63,30 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "nothing needs to be 0 beside the weight",
-        edits: &[proofs("            lambda[flat(place)] = zeta;", "            let _ = flat(place);")],
+        edits: &[proofs(
+            "            lambda[flat(place)] = Scalar::from(*weight);",
+            "            let _ = (flat(place), weight);",
+        )],
         tests: &[sound("tests::sound::integers_beside_the_vector_are_refused")],
+    },
+    Mutant {
+        name: "nothing needs to be 0 behind a segment's entries",
+        edits: &[proofs(
+            "            add(behind, &self.padding[layout.padding_of(row)]);",
+            "            let _ = behind;",
+        )],
+        tests: &[
+            sound("tests::sound::integers_beside_the_vector_are_refused"),
+            sound("tests::sound::nothing_behind_a_segments_entries_can_hide_its_norm"),
+        ],
+    },
+    Mutant {
+        name: "no equation is checked",
+        edits: &[proofs(
+            "        parts.iter().sum::<RistrettoPoint>().is_identity()\n",
+            "        parts.iter().sum::<RistrettoPoint>().is_identity() || true\n",
+        )],
+        tests: &[FORGED, CHANGED],
     },
     Mutant {
         name: "a proof may be of another round",

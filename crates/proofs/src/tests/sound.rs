@@ -443,11 +443,34 @@ fn integers_outside_of_their_ranges_are_refused() {
 fn integers_beside_the_vector_are_refused() {
     let (case, vector) = rich(Setting::Fast);
     let layout = case.claim.layout();
-    // Beside the weight, and behind the values.
-    for (row, column) in [(layout.model_rows, 1), (layout.model_rows + 1, 3)] {
+    // Behind each segment's entries, beside the weight, and behind the values.
+    let behind = layout.segments.iter().map(|&(first, len)| (first + len / layout.row_len, len % layout.row_len));
+    for (row, column) in behind.chain([(layout.model_rows, 1), (layout.model_rows + 1, 3)]) {
         let mut forger = Forger::of(&case, &scalars(&vector), &mut rng(5)).with_bits(&vector);
         forger.rows.data[row * layout.row_len + column] = Scalar::ONE;
         only_one_check_refuses(&forger, Check::Value, Rejection::Argument);
+    }
+}
+
+/// What stands behind a segment's entries is in nobody's sum, and has to be 0: a small number that the bound has room for is
+/// refused, and so are two whose squares add up to 0 modulo the group order.
+#[test]
+fn nothing_behind_a_segments_entries_can_hide_its_norm() {
+    let (a, b) = (0x3e98_ebc0_50ce_e193_3351_5209_df4f_a61e_u128, 0x0d53_5bbf_3fdb_25f5_8273_8be6_41f9_ce93_u128);
+    for setting in [Setting::Fast, Setting::Small] {
+        let case = Case::new(ClaimSpec { setting, ..plain(5, 25) });
+        let end = case.claim.layout().model_rows * case.claim.layout().row_len;
+        let forger = |behind: [Scalar; 2]| {
+            let mut forger = Forger::of(&case, &scalars(&[3, 0, 0, 0, 0]), &mut rng(5));
+            forger.rows.data[end - 2..end].copy_from_slice(&behind);
+            forger.slacks = vec![Scalar::from(16u64) - behind[0] * behind[0] - behind[1] * behind[1]];
+            forger
+        };
+        let small = forger([Scalar::ZERO, Scalar::from(4u64)]);
+        assert_eq!(small.slacks, [Scalar::ZERO]);
+        only_one_check_refuses(&small, Check::Value, Rejection::Argument);
+        let wrapping = forger([Scalar::from(a), Scalar::from(b)]).forge(&CONTEXT, &mut rng(1));
+        assert!(matches!(case.verify(&wrapping, CONTEXT).map(drop), Err(Rejection::Projection { .. })));
     }
 }
 
