@@ -71,13 +71,15 @@ impl<'a> Forger<'a> {
         self
     }
 
-    fn true_slacks(&self) -> Vec<Scalar> {
+    /// What the rows as they are leave to each bound.
+    pub(super) fn true_slacks(&self) -> Vec<Scalar> {
         let layout = self.case.claim.layout();
         let weight =
             if layout.weight_rows > 0 { self.rows.data[layout.model_rows * layout.row_len] } else { Scalar::ZERO };
         let segments = self.case.claim.segments().iter().zip(&layout.segments);
         let slack = |(segment, &(first, len)): (&Segment, &(usize, usize))| {
-            let entries = &self.rows.data[first * layout.row_len..][..len];
+            // With what stands behind its entries: the argument is about whole rows.
+            let entries = &self.rows.data[first * layout.row_len..][..len.next_multiple_of(layout.row_len)];
             let NormBound { scale_bits, per_square, per_weight, constant } = segment.bound;
             Scalar::from(per_square) * weight * weight + Scalar::from(per_weight) * weight + Scalar::from(constant)
                 - Scalar::from(1u64 << scale_bits) * inner_product(entries, entries)

@@ -448,6 +448,7 @@ fn integers_beside_the_vector_are_refused() {
     for (row, column) in behind.chain([(layout.model_rows, 1), (layout.model_rows + 1, 3)]) {
         let mut forger = Forger::of(&case, &scalars(&vector), &mut rng(5)).with_bits(&vector);
         forger.rows.data[row * layout.row_len + column] = Scalar::ONE;
+        forger.slacks = forger.true_slacks();
         only_one_check_refuses(&forger, Check::Value, Rejection::Argument);
     }
 }
@@ -463,7 +464,7 @@ fn nothing_behind_a_segments_entries_can_hide_its_norm() {
         let forger = |behind: [Scalar; 2]| {
             let mut forger = Forger::of(&case, &scalars(&[3, 0, 0, 0, 0]), &mut rng(5));
             forger.rows.data[end - 2..end].copy_from_slice(&behind);
-            forger.slacks = vec![Scalar::from(16u64) - behind[0] * behind[0] - behind[1] * behind[1]];
+            forger.slacks = forger.true_slacks();
             forger
         };
         let small = forger([Scalar::ZERO, Scalar::from(4u64)]);
