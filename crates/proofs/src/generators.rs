@@ -53,6 +53,14 @@ impl Generators {
         }
     }
 
+    /// Those of a smaller claim would leave columns unbound: nothing goes on with them.
+    pub(crate) fn check(&self, claim: &Claim) {
+        let rows = claim.layout().row_len.max(claim.range_layout().row_len);
+        let bounds = claim.segments().len().next_power_of_two();
+        let enough = self.entries.len() >= rows && self.range.max_aggregation_factor() >= bounds;
+        assert!(enough, "generators were made for a smaller claim: use Generators::of with this one");
+    }
+
     /// `G`, one for each entry of a row.
     pub(crate) fn entries(&self) -> &[RistrettoPoint] {
         &self.entries

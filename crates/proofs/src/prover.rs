@@ -95,6 +95,9 @@ impl<'a> Committed<'a> {
     ///
     /// # Errors
     /// [`ProveError`]: the vector is not what the claim says.
+    ///
+    /// # Panics
+    /// If the generators were made for a smaller claim.
     pub fn new(
         claim: &'a Claim,
         generators: &'a Generators,
@@ -102,6 +105,7 @@ impl<'a> Committed<'a> {
         rng: &mut impl CryptoRng,
         threads: NonZeroUsize,
     ) -> Result<Self, ProveError> {
+        generators.check(claim);
         if vector.len() != claim.len() {
             return Err(ProveError::Length { got: vector.len(), expected: claim.len() });
         }

@@ -99,6 +99,9 @@ impl CommitmentSum {
     ///
     /// # Errors
     /// [`SumError`].
+    ///
+    /// # Panics
+    /// If the generators were made for a smaller claim.
     pub fn opens_to(
         &self,
         claim: &Claim,
@@ -107,6 +110,7 @@ impl CommitmentSum {
         blindings: &[Scalar],
         threads: NonZeroUsize,
     ) -> Result<(), SumError> {
+        generators.check(claim);
         if integers.len() != claim.len() {
             return Err(SumError::Integers { got: integers.len(), expected: claim.len() });
         }

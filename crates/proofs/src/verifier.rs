@@ -140,8 +140,12 @@ struct ArgumentPoints {
 
 impl<'a> Verifier<'a> {
     /// Commits to the claim's centre, if it has one.
+    ///
+    /// # Panics
+    /// If the generators were made for a smaller claim.
     #[must_use]
     pub fn new(claim: &'a Claim, generators: &'a Generators, threads: NonZeroUsize) -> Self {
+        generators.check(claim);
         let layout = claim.layout();
         let centre = claim.spec().centre.as_ref().map_or(Vec::new(), |centre| {
             let entries = layout.model(centre);

@@ -311,6 +311,13 @@ fn a_proof_belongs_to_one_claim() {
 }
 
 #[test]
+#[should_panic(expected = "generators were made for a smaller claim")]
+fn generators_of_a_smaller_claim_verify_nothing() {
+    let (large, small) = (Case::new(plain(100, 9)), Case::new(plain(4, 9)));
+    let _ = Verifier::new(&large.claim, &small.generators, ONE);
+}
+
+#[test]
 fn rows_in_another_order_are_refused() {
     let vector = entries(&mut rng(3), 64, 8);
     let case = Case::new(plain(64, squared(&vector)));
