@@ -14,6 +14,9 @@
 //!
 //! Where participants add noise for privacy, what it may reach is added to that: see [`Encoding::with_noise`].
 //!
+//! Behind the metrics a vector may carry further ring elements, which are summed and mean nothing here: see
+//! [`Encoding::with_elements`].
+//!
 //! Sums are also at most [`SUM_MAX`], so that decoding to f64 is exact; no encoding needs more than 55 bits.
 
 mod error;
@@ -70,6 +73,8 @@ pub struct Encoding {
     metric_floors: Vec<u64>,
     /// Noise that a sum carries.
     noise: SumNoise,
+    /// Ring elements behind the metrics.
+    elements: usize,
 }
 
 /// Noise that a whole cohort adds to a sum, as standard deviations in grid steps. None: all zero.
@@ -202,7 +207,7 @@ impl Encoding {
 
         let largest = metric_bounds.iter().copied().fold(entry_max.max(u64::from(max_weight)), u64::max);
         let bits = ring_bits(largest, cohort_max);
-        Ok(Self { spec, bits, step, metric_bounds, metric_floors, noise: SumNoise::default() })
+        Ok(Self { spec, bits, step, metric_bounds, metric_floors, noise: SumNoise::default(), elements: 0 })
     }
 
     /// The same with room for noise that participants add to their inputs: the ring holds a sum with 12 standard deviations
@@ -225,6 +230,13 @@ impl Encoding {
         Ok(Self { bits: ring_bits(largest, 1), noise, ..self })
     }
 
+    /// The same with so many ring elements behind the metrics. [`Self::encode`] leaves them 0 for the caller to set, sums of
+    /// them are read by [`Self::elements_of`]; that these do not wrap around is the caller's affair.
+    #[must_use]
+    pub fn with_elements(self, elements: usize) -> Self {
+        Self { elements, ..self }
+    }
+
     /// What it was made from.
     pub fn spec(&self) -> &EncodingSpec {
         &self.spec
@@ -235,10 +247,36 @@ impl Encoding {
         self.bits
     }
 
-    /// Elements of a vector: model entries, the weight, metrics.
+    /// Elements of a vector: model entries, the weight, metrics, and what is carried behind them.
     #[expect(clippy::len_without_is_empty, reason = "it always holds a model and a weight")]
     pub fn len(&self) -> usize {
+        self.integers() + self.elements
+    }
+
+    /// Elements of a vector that are integers of this encoding: model entries, the weight, metrics.
+    pub fn integers(&self) -> usize {
         self.spec.model_len + 1 + self.spec.metrics.len()
+    }
+
+    /// Sets the elements behind the metrics.
+    ///
+    /// # Errors
+    /// [`EncodeError::Elements`]: another number of them, one beyond the ring, or the vector of another encoding.
+    pub fn set_elements(&self, vector: &mut RingVector, elements: &[u64]) -> Result<(), EncodeError> {
+        let largest = u64::MAX >> (RingBits::MAX.get() - self.bits.get());
+        let fits = elements.iter().all(|&element| element <= largest);
+        if elements.len() != self.elements || !fits || vector.len() != self.len() || vector.bits() != self.bits {
+            return Err(EncodeError::Elements { expected: self.elements, got: elements.len() });
+        }
+        for (at, element) in (self.integers()..).zip(elements) {
+            vector.set(at, *element);
+        }
+        Ok(())
+    }
+
+    /// The elements behind the metrics, each from 0 to `2^b - 1`; empty for the vector of another encoding.
+    pub fn elements_of(&self, vector: &RingVector) -> Vec<u64> {
+        (self.integers()..self.len()).map_while(|at| vector.get(at)).collect()
     }
 
     /// Grid step of the weighted update, a power of two.
@@ -346,7 +384,8 @@ impl Encoding {
             .ok()
             .filter(|sum| (count..=max).contains(sum))
             .ok_or(DecodeError::Weight { min: count, max })?;
-        let metrics = tail.split_off(1);
+        let mut metrics = tail.split_off(1);
+        metrics.truncate(self.spec.metrics.len());
         Ok(Sums { model, weight, metrics, contributors })
     }
 

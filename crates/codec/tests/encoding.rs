@@ -463,6 +463,35 @@ fn a_fixed_divisor_does_not_ask_who_is_in_the_sum() {
     assert_eq!(f64::from(by_five), 128.0 * encoding.step());
 }
 
+/// What is carried behind the metrics is summed beside them, and changes neither ring nor result.
+#[test]
+fn elements_behind_the_metrics_are_summed_and_mean_nothing() {
+    let plain = Encoding::new(spec()).unwrap();
+    let carrying = plain.clone().with_elements(3);
+    assert_eq!((carrying.len(), carrying.integers(), carrying.bits()), (plain.len() + 3, plain.len(), plain.bits()));
+    let mut rng = ChaCha20Rng::from_seed([7; 32]);
+    let update = vec![0.01; spec().model_len];
+    let metrics: Vec<f64> = spec().metrics.iter().map(|metric| metric.max).collect();
+    let mut one = carrying.encode(&update, 3, &metrics, &mut rng).unwrap().vector;
+    let mut two = carrying.encode(&update, 5, &metrics, &mut rng).unwrap().vector;
+    let largest = u64::MAX >> (64 - carrying.bits().get());
+    assert_eq!(carrying.elements_of(&one), [0, 0, 0]);
+    carrying.set_elements(&mut one, &[1, largest, 5]).unwrap();
+    carrying.set_elements(&mut two, &[2, 0, 6]).unwrap();
+    one.add_assign(&two).unwrap();
+    assert_eq!(carrying.elements_of(&one), [3, largest, 11]);
+    let sums = carrying.open(&one, 2).unwrap();
+    let (bare, alone): (Vec<_>, _) = (one.iter_centered().take(plain.len()).collect(), plain.bits());
+    assert_eq!(sums, plain.open(&RingVector::from_centered(&bare, alone).unwrap(), 2).unwrap());
+
+    for wrong in [&[1, 2][..], &[1, 2, 3, 4], &[1, 2, largest + 1]] {
+        assert!(matches!(carrying.set_elements(&mut one, wrong), Err(EncodeError::Elements { expected: 3, .. })));
+    }
+    let mut foreign = RingVector::zeros(plain.len(), plain.bits());
+    assert!(matches!(carrying.set_elements(&mut foreign, &[1, 2, 3]), Err(EncodeError::Elements { .. })));
+    assert_eq!(carrying.elements_of(&foreign), [0; 0]);
+}
+
 #[test]
 fn noise_is_added_modulo_the_ring() {
     for bits in [5, 32, 33, 64] {

@@ -152,6 +152,16 @@ pub enum EncodeError {
         /// Its value.
         value: f64,
     },
+    /// Elements behind the metrics that are not those of this encoding.
+    #[error(
+        "{got} ring elements were given for behind the metrics, the encoding has {expected}, or they do not fit the ring"
+    )]
+    Elements {
+        /// Elements of the encoding.
+        expected: usize,
+        /// Elements given.
+        got: usize,
+    },
     /// The source of randomness is broken.
     #[error("rounding exceeded the norm bound {tries} times in a row: the source of randomness is broken")]
     Rounding {
