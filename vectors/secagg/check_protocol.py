@@ -1,6 +1,6 @@
-"""Computes every known answer of protocol-v2.json a second time, and shows that what was changed is refused.
+"""Computes every known answer of protocol-v3.json a second time, and shows that what was changed is refused.
 
-Usage: check_protocol.py protocol-v2.json WYCHEPROOF_FOLDER
+Usage: check_protocol.py protocol-v3.json WYCHEPROOF_FOLDER
 Needs Python 3.9 with `cryptography` and NumPy (requirements.txt). Prints ok, or ends at the first difference.
 """
 
@@ -162,7 +162,10 @@ def begin(vectors, index):
     sign = Ed25519PrivateKey.from_private_bytes(unhex(known["signing_seed"])).sign
     trust = BareKeys(unhex(vectors["registrar_key"]))
     name = known["id"].encode()
-    return Attempt(vectors["context"], name, public_key(known), sign, trust, known["input"], Known(known))
+    attached = known["attachment"]
+    attachment = attached and (unhex(attached["commitments"]), unhex(attached["proof"]))
+    who = vectors["context"], name, public_key(known)
+    return Attempt(*who, sign, trust, known["input"], Known(known), attachment)
 
 
 def check_participant(vectors, index):
@@ -175,8 +178,8 @@ def check_participant(vectors, index):
     same(attempt.roster_root, vectors["roster_root"], f"{who}: roster")
     if "delivered_shares" not in known:
         return
-    header, packed = attempt.mask_input(unhex(known["delivered_shares"]))
-    same(packed, known["packed"], f"{who}: packed vector")
+    header, upload = attempt.mask_input(unhex(known["delivered_shares"]))
+    same(upload, known["upload"], f"{who}: packed vector and proof")
     same(header, known["masked_input"], f"{who}: masked input")
     signature = attempt.sign_survivors(unhex(known["survivor_list"]))
     same(signature, known["consistency_signature"], f"{who}: signature of the survivors")
@@ -300,7 +303,8 @@ def check_sum(vectors, ends, t, survivors):
             commitment = share_commitment(ends.context, ends.all[dealer], ends.all[index], role, share, salt)
             same(commitment, entry[f"{name}_commitment"], "a revealed share")
             revealed.setdefault(dealer, {})[index] = scalar(share)
-    total = sum(unpack(unhex(ends.known[index]["packed"]), values, bits) for index in survivors)
+    packed_len = (values * bits + 7) // 8
+    total = sum(unpack(unhex(ends.known[index]["upload"])[:packed_len], values, bits) for index in survivors)
     for dealer, shares in revealed.items():
         secret = lagrange(dict(list(shares.items())[:t]))
         own = ends.all[dealer]
@@ -356,7 +360,7 @@ def check_attempt(vectors):
 def check_complaint(known, context):
     """A header that no attempt of the file has: of an input whose sender could not open all pairs."""
     key = Ed25519PrivateKey.from_private_bytes(unhex(known["signing_seed"]))
-    said = (known["index"], known["dealers"], unhex(known["packed"]), known["complaints"])
+    said = (known["index"], known["dealers"], unhex(known["upload"]), known["complaints"])
     same(messages.masked_input(context, *said, key.sign), known["masked_input"], "complaint")
 
 

@@ -164,6 +164,8 @@ class Site:
             "min_survivors": cohort["min"],
             "corrupt": math.ceil(cohort["min"] * cohort["max_corrupt_fraction"] - 1e-6),
             "max_dropout_fraction": cohort["max_dropout_fraction"],
+            # It proves nothing, and takes no part where a policy asks for a proof: its context would be another one.
+            "proof": None,
         }
         return context, model, encoding
 
@@ -182,8 +184,8 @@ class Site:
             if self.vanish == (number, step):
                 raise Vanished
             if step == "MaskedInput":
-                message, packed = message
-                self.client.upload(f"{path}/input", packed)
+                message, upload = message
+                self.client.upload(f"{path}/input", upload)
             try:
                 self.client.post_bytes(f"{path}/messages/{step}", message)
             except Problem as problem:

@@ -5,6 +5,7 @@
 //! what it touches. Files are copied where they differ: the real source is only read.
 
 mod around;
+mod attachments;
 mod copy;
 mod mutants;
 mod proofs;

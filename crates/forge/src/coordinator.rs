@@ -111,6 +111,8 @@ pub struct Delivery {
     pub dealer: u32,
     /// To the dealer's self-mask seed.
     pub self_seed_commitment: Hash,
+    /// SHA-256 of what the dealer's proof commits to.
+    pub commitments: Hash,
     /// The pair's place among those of the dealer.
     pub position: u32,
     /// The sealed pair, as [`crate::Record`] reads it.
@@ -139,6 +141,7 @@ impl Delivered {
             Some(Delivery {
                 dealer: fields.u32()?,
                 self_seed_commitment: fields.array()?,
+                commitments: fields.array()?,
                 position: fields.u32()?,
                 record: fields.bytes()?.to_vec(),
                 path: fields.path()?,
@@ -166,6 +169,7 @@ impl Delivered {
         for delivery in &self.deliveries {
             message.extend(delivery.dealer.to_le_bytes());
             message.extend(delivery.self_seed_commitment);
+            message.extend(delivery.commitments);
             message.extend(delivery.position.to_le_bytes());
             message.extend(byte_string(&delivery.record));
             message.extend(path_bytes(&delivery.path));

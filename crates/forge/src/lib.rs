@@ -27,7 +27,7 @@ pub use participant::{
 pub type Hash = [u8; 32];
 
 /// Version of the messages that this pen writes.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// Puts a message into another context, without a new signature.
 ///

@@ -130,6 +130,8 @@ pub struct ShareKeys {
     pub index: u32,
     /// To the self-mask seed.
     pub self_seed_commitment: Hash,
+    /// Of the proof; empty where inputs carry none.
+    pub commitments: Vec<u8>,
     /// One for each holder.
     pub records: Vec<Record>,
 }
@@ -141,10 +143,11 @@ impl ShareKeys {
         let (mut fields, context) = Fields::of(message, 3)?;
         let index = fields.u32()?;
         let self_seed_commitment = fields.array()?;
+        let commitments = fields.bytes()?.to_vec();
         let records = fields.list(Record::take)?;
         fields.take(SIGNATURE)?;
         fields.end()?;
-        Some(Self { context, index, self_seed_commitment, records })
+        Some(Self { context, index, self_seed_commitment, commitments, records })
     }
 
     /// Reads an honest one.
@@ -166,6 +169,7 @@ impl ShareKeys {
         let mut signed = statement("shares signature", &self.context);
         signed.extend(self.index.to_le_bytes());
         signed.extend(self.self_seed_commitment);
+        signed.extend(Sha256::digest(&self.commitments));
         signed.extend(count(self.records.len()));
         signed.extend(merkle::root(&self.leaves()));
         key.sign(&signed).to_bytes()
@@ -177,6 +181,7 @@ impl ShareKeys {
         let mut message = header(3, &self.context);
         message.extend(self.index.to_le_bytes());
         message.extend(self.self_seed_commitment);
+        message.extend(byte_string(&self.commitments));
         message.extend(count(self.records.len()));
         message.extend(self.records.iter().flat_map(Record::write));
         message.extend(self.signature(key));
@@ -193,6 +198,7 @@ impl ShareKeys {
         Delivery {
             dealer: self.index,
             self_seed_commitment: self.self_seed_commitment,
+            commitments: Sha256::digest(&self.commitments).into(),
             position: u32::try_from(position).expect("lists of a test are short"),
             record: self.records[position].write(),
             path: merkle::path(&self.leaves(), position),
@@ -210,9 +216,9 @@ pub struct MaskedInput {
     pub index: u32,
     /// Those whose masks are in it, as [`dealers`] hashes them.
     pub dealers: Hash,
-    /// Bytes of the packed vector.
+    /// Bytes of the packed vector and the proof behind it.
     pub len: u64,
-    /// SHA-256 of the packed vector.
+    /// SHA-256 of both.
     pub digest: Hash,
     /// Dealers whose shares are said not to open.
     pub complaints: Vec<u32>,
@@ -242,8 +248,8 @@ impl MaskedInput {
 
     /// The same header for other bytes.
     #[must_use]
-    pub fn of(self, packed: &[u8]) -> Self {
-        Self { len: packed.len() as u64, digest: Sha256::digest(packed).into(), ..self }
+    pub fn of(self, upload: &[u8]) -> Self {
+        Self { len: upload.len() as u64, digest: Sha256::digest(upload).into(), ..self }
     }
 
     /// Writes it, signed with this key.

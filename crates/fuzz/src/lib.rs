@@ -10,7 +10,7 @@ mod text;
 
 use sordino_codec::{FileLimits, RingBits, Tensors, pack, unpack};
 use sordino_secagg::participant::Stored;
-use sordino_secagg::{Context, Faults, Prg, advertised_certificates, recode};
+use sordino_secagg::{Context, Faults, Prg, ProofTerms, advertised_certificates, recode};
 
 /// One decoder with what it has to keep.
 pub struct Target {
@@ -78,6 +78,7 @@ pub fn state_context() -> Context {
         pq: false,
         min_survivors: 3,
         faults: Faults { corrupt: 0, max_dropout_fraction: 0.0 },
+        proof: Some(ProofTerms { claim: [4; 32], commitments_len: 3, proof_len: 2 }),
     }
 }
 

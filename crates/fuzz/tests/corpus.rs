@@ -199,7 +199,7 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
 
 /// Every message of the protocol's vectors.
 fn messages() -> Vec<(&'static str, Vec<u8>)> {
-    let vectors = fs::read(root("vectors/secagg/protocol-v2.json")).expect("the vectors are there");
+    let vectors = fs::read(root("vectors/secagg/protocol-v3.json")).expect("the vectors are there");
     let vectors: Value = serde_json::from_slice(&vectors).expect("JSON");
     let names = [
         "advertise_keys",
@@ -233,11 +233,13 @@ fn invitation() -> String {
 }
 
 fn states() -> Vec<Vec<u8>> {
-    use sordino_secagg::participant::{AwaitingRoster, Identity, Stored};
+    use sordino_secagg::participant::{Attachment, AwaitingRoster, Identity, Input, Stored};
     let context = sordino_fuzz::state_context();
     let id = sordino_secagg::ParticipantId::new("site-0001").expect("a name");
     let identity = Identity { id: &id, certificates: b"certificates" };
-    let input = sordino_codec::RingVector::zeros(5, context.bits);
+    let vector = sordino_codec::RingVector::zeros(5, context.bits);
+    let attachment = Some(Attachment { commitments: b"abc".to_vec(), proof: b"de".to_vec() });
+    let input = Input { vector, attachment };
     let key = ed25519_dalek::SigningKey::from_bytes(&[4; 32]);
     let mut rng = ChaCha20Rng::seed_from_u64(3);
     let state = AwaitingRoster::advertise(context, identity, input, &key, &mut rng).expect("a valid input");

@@ -231,7 +231,7 @@ fn answer(
         Stored::AwaitingShares(state) => {
             let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
             let (state, upload) = state.mask_input_on(threads, opening, signer)?;
-            (Stored::AwaitingSurvivors(state), Some(upload.packed))
+            (Stored::AwaitingSurvivors(state), Some(upload.bytes))
         }
         Stored::AwaitingSurvivors(state) => {
             (Stored::AwaitingSignatures(state.sign_survivors(opening, trust, signer)?), None)

@@ -417,6 +417,7 @@ mod tests {
             pq: true,
             min_survivors: 3,
             faults: sordino_secagg::Faults { corrupt: 0, max_dropout_fraction: 0.0 },
+            proof: None,
         }
     }
 

@@ -5,11 +5,11 @@ use crate::canonical::Writer;
 use crate::labels;
 use crate::merkle::Hash;
 use sha2::{Digest as _, Sha256};
-use sordino_codec::RingBits;
+use sordino_codec::{RingBits, packed_len};
 use std::fmt;
 
 /// Version of the messages and of the key schedule.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// A participant's name: 8 to 64 of `[A-Za-z0-9_-]`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,6 +88,19 @@ impl Faults {
     }
 }
 
+/// What inputs of an attempt prove about themselves. What a proof is, this crate does not know: it carries two byte
+/// strings of these lengths, and says who sent them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProofTerms {
+    /// Digest of what is proven.
+    pub claim: Hash,
+    /// Bytes of the commitments that travel, signed, with the sealed shares; at most
+    /// [`COMMITMENTS_MAX`](crate::COMMITMENTS_MAX).
+    pub commitments_len: u32,
+    /// Bytes of the proof that travels behind the masked vector.
+    pub proof_len: u32,
+}
+
 /// What one attempt is about, known to everybody in it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Context {
@@ -119,9 +132,27 @@ pub struct Context {
     pub min_survivors: u32,
     /// What graph and threshold have to stand.
     pub faults: Faults,
+    /// What comes with every input; nothing does where it is `None`.
+    pub proof: Option<ProofTerms>,
 }
 
 impl Context {
+    /// Bytes of the masked vector in an upload: b bits per value.
+    pub(crate) fn packed_len(&self) -> u64 {
+        let len = usize::try_from(self.vector_len).ok().and_then(|len| packed_len(len, self.bits));
+        len.unwrap_or(usize::MAX) as u64
+    }
+
+    /// Bytes of the commitments.
+    pub(crate) fn commitments_len(&self) -> usize {
+        self.proof.map_or(0, |terms| terms.commitments_len as usize)
+    }
+
+    /// Bytes of the proof.
+    pub(crate) fn proof_len(&self) -> usize {
+        self.proof.map_or(0, |terms| terms.proof_len as usize)
+    }
+
     /// SHA-256 over all fields in their order.
     ///
     /// # Panics
@@ -139,6 +170,12 @@ impl Context {
         });
         out.u8(u8::from(self.pq));
         out.u32(self.min_survivors).u32(self.faults.corrupt).u64(self.faults.max_dropout_fraction.to_bits());
+        match &self.proof {
+            None => out.u8(0),
+            Some(ProofTerms { claim, commitments_len, proof_len }) => {
+                out.u8(1).raw(claim).u32(*commitments_len).u32(*proof_len)
+            }
+        };
         ContextDigest(Sha256::digest(out.finish()).into())
     }
 }

@@ -6,6 +6,7 @@
 //! [`RunningSum`], because inputs are large and arrive in pieces.
 
 mod accept;
+mod committed;
 mod complaints;
 mod dealt;
 mod errors;
@@ -37,8 +38,7 @@ use complaints::Complaints;
 use dealt::Dealt;
 use helped::{Helped, keep_helped};
 use roster::{Member, Roster};
-use sordino_codec::packed_len;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
 /// Milliseconds on the caller's clock.
@@ -105,6 +105,8 @@ enum State {
         signed: Signed,
         shared: BTreeMap<u32, ShareKeys>,
         inputs: BTreeMap<u32, Vec<u8>>,
+        /// Whose inputs do not count because of their proofs.
+        refused: BTreeSet<u32>,
         complaints: Complaints,
         helped: Helped,
     },
@@ -227,7 +229,7 @@ impl Coordinator {
                 accept::advertise_keys(&self.setup, &self.digest, advertised, from, bytes)
             }
             (Step::ShareKeys, State::ShareKeys { signed, shared }) => {
-                accept::share_keys(&self.digest, &signed.roster, shared, self.setup.context.pq, from, bytes)
+                accept::share_keys(&self.digest, &signed.roster, shared, &self.setup.context, from, bytes)
             }
             (Step::ConsistencyCheck, State::ConsistencyCheck { sharing, signatures, helped, .. }) => {
                 accept::sign_survivors(&self.digest, sharing, (signatures, helped), from, bytes)
@@ -257,12 +259,15 @@ impl Coordinator {
     /// Whether this participant's input is awaited now; its bytes, [`Self::input_len`] of them, may be taken.
     ///
     /// # Errors
-    /// [`Rejection`]: another step is open, the participant is out, or its input was accepted already.
+    /// [`Rejection`]: another step is open, the participant is out, or its input was accepted or refused already.
     pub fn expects_input(&self, from: &ParticipantId) -> Result<(), Rejection> {
         let step = Step::MaskedInput;
-        let State::MaskedInput { signed, shared, inputs, .. } = &self.state else { return Err(self.wrong_step(step)) };
+        let State::MaskedInput { signed, shared, inputs, refused, .. } = &self.state else {
+            return Err(self.wrong_step(step));
+        };
         match signed.roster.index_of(from).filter(|index| shared.contains_key(index)) {
             None => Err(Rejection::NotInStep { id: from.clone(), step }),
+            Some(index) if refused.contains(&index) => Err(Rejection::RefusedInput { id: from.clone() }),
             Some(index) if inputs.contains_key(&index) => Err(Rejection::AlreadySubmitted { step }),
             Some(_) => Ok(()),
         }
@@ -276,6 +281,15 @@ impl Coordinator {
         self.checked_input(from, header).map(|checked| checked.receipt)
     }
 
+    /// Checks an input and its bytes, which were hashed, and takes nothing: whatever the caller then finds to be wrong with
+    /// the proof in them is what this participant signed ([`Self::refuse_input`]).
+    ///
+    /// # Errors
+    /// [`Rejection`]: what [`Self::input`] would answer.
+    pub fn check_upload(&self, from: &ParticipantId, header: &[u8], payload: &Payload) -> Result<Receipt, Rejection> {
+        self.checked_upload(from, header, payload).map(|checked| checked.receipt)
+    }
+
     /// Takes an input whose bytes were hashed. The caller has added, or now adds, exactly these bytes to the sum.
     ///
     /// # Errors
@@ -287,13 +301,7 @@ impl Coordinator {
         payload: &Payload,
         now: Millis,
     ) -> Result<Receipt, Rejection> {
-        let CheckedInput { index, receipt, decoded, opened } = self.checked_input(from, header)?;
-        if payload.len() != decoded.len || *payload.digest() != decoded.digest {
-            return Err(Rejection::InputDigest { announced: decoded.len });
-        }
-        if !payload.is_packed(&self.setup.context) {
-            return Err(Rejection::InputPadding);
-        }
+        let CheckedInput { index, receipt, decoded, opened } = self.checked_upload(from, header, payload)?;
         if receipt == Receipt::Duplicate {
             return Ok(receipt);
         }
@@ -307,17 +315,66 @@ impl Coordinator {
     }
 
     fn checked_input(&self, from: &ParticipantId, header: &[u8]) -> Result<CheckedInput, Rejection> {
-        let State::MaskedInput { signed, shared, inputs, .. } = &self.state else {
+        let State::MaskedInput { signed, shared, inputs, refused, .. } = &self.state else {
             return Err(self.wrong_step(Step::MaskedInput));
         };
-        accept::input(&self.digest, (&signed.roster, shared, inputs), self.input_len(), from, header)
+        accept::input(&self.digest, (&signed.roster, shared), (inputs, refused), self.input_len(), from, header)
     }
 
-    /// Bytes of an input: the vector at b bits per value.
+    fn checked_upload(
+        &self,
+        from: &ParticipantId,
+        header: &[u8],
+        payload: &Payload,
+    ) -> Result<CheckedInput, Rejection> {
+        let checked = self.checked_input(from, header)?;
+        let decoded = &checked.decoded;
+        if payload.len() != decoded.len || *payload.digest() != decoded.digest {
+            return Err(Rejection::InputDigest { announced: decoded.len });
+        }
+        if !payload.begins_packed(&self.setup.context) {
+            return Err(Rejection::InputPadding);
+        }
+        Ok(checked)
+    }
+
+    /// The caller has found the proof in this participant's whole, signed upload ([`Self::check_upload`]) to be bad: the
+    /// participant is a dropout for the rest of the attempt. Its root will be opened, as that of everybody who never sent
+    /// an input, and its self mask never: what it uploaded stays masked.
+    ///
+    /// To say it again changes nothing. It is among what a caller writes down and tells again.
+    ///
+    /// # Errors
+    /// [`Rejection`]: another step is open, the participant is out, or its input was accepted, which stands.
+    pub fn refuse_input(&mut self, from: &ParticipantId, now: Millis) -> Result<(), Rejection> {
+        match self.expects_input(from) {
+            Ok(()) => {}
+            Err(Rejection::RefusedInput { .. }) => return Ok(()),
+            Err(rejection) => return Err(rejection),
+        }
+        if let State::MaskedInput { signed, refused, .. } = &mut self.state {
+            refused.extend(signed.roster.index_of(from));
+        }
+        self.note_quorum(now);
+        Ok(())
+    }
+
+    /// Bytes of an input: the vector, then the proof.
     #[must_use]
     pub fn input_len(&self) -> u64 {
-        let Context { vector_len, bits, .. } = self.setup.context;
-        usize::try_from(vector_len).ok().and_then(|len| packed_len(len, bits)).unwrap_or(usize::MAX) as u64
+        self.packed_len().saturating_add(self.setup.context.proof_len() as u64)
+    }
+
+    /// Bytes of the vector in an input, at b bits per value; what is behind them is the proof.
+    #[must_use]
+    pub fn packed_len(&self) -> u64 {
+        self.setup.context.packed_len()
+    }
+
+    /// Reads inputs of this attempt.
+    #[must_use]
+    pub fn hasher(&self) -> PayloadHasher {
+        PayloadHasher::new(self.packed_len())
     }
 
     fn wrong_step(&self, got: Step) -> Rejection {
@@ -374,7 +431,7 @@ impl Coordinator {
             State::AdvertiseKeys { .. } => self.setup.cohort.len(),
             State::RosterSignature { .. } | State::SurvivorsSignature { .. } | State::Opening { .. } => return false,
             State::ShareKeys { signed, .. } => signed.roster.members.len(),
-            State::MaskedInput { shared, .. } => shared.len(),
+            State::MaskedInput { shared, refused, .. } => shared.len() - refused.len(),
             State::ConsistencyCheck { sharing, .. } => sharing.survivors.len() as usize,
             State::Unmasking { signatures, .. } => signatures.len(),
         };
@@ -414,10 +471,10 @@ impl Coordinator {
                 keep_helped(&signed.roster.graph, &mut shared);
                 enough(Step::ShareKeys, shared.len(), self.setup.context.min_survivors)?;
                 let helped = Helped::new(&signed.roster, shared.keys().copied());
-                let (inputs, complaints) = (BTreeMap::new(), Complaints::default());
-                State::MaskedInput { signed, shared, inputs, complaints, helped }
+                let (inputs, refused, complaints) = (BTreeMap::new(), BTreeSet::new(), Complaints::default());
+                State::MaskedInput { signed, shared, inputs, refused, complaints, helped }
             }
-            State::MaskedInput { signed, shared, inputs, complaints, helped } => {
+            State::MaskedInput { signed, shared, inputs, complaints, helped, .. } => {
                 enough(Step::MaskedInput, inputs.len(), self.setup.context.min_survivors)?;
                 helped.check(&signed.roster, max_corrupt, &complaints, |holder| inputs.contains_key(&holder))?;
                 let survivors = SurvivorSet::new(signed.roster.len(), inputs.into_keys());
@@ -523,7 +580,9 @@ impl Coordinator {
             State::AdvertiseKeys { .. } => self.setup.cohort.contains_key(id),
             State::RosterSignature { roster } => roster.index_of(id).is_some(),
             State::ShareKeys { signed, .. } => index(signed).is_some(),
-            State::MaskedInput { signed, shared, .. } => index(signed).is_some_and(|at| shared.contains_key(&at)),
+            State::MaskedInput { signed, shared, refused, .. } => {
+                index(signed).is_some_and(|at| shared.contains_key(&at) && !refused.contains(&at))
+            }
             State::SurvivorsSignature { sharing } | State::ConsistencyCheck { sharing, .. } => {
                 index(&sharing.signed).is_some_and(|at| sharing.survivors.contains(at))
             }

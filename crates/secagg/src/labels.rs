@@ -3,7 +3,7 @@
 
 macro_rules! labels {
     ($($(#[$doc:meta])* $name:ident = $purpose:literal;)*) => {
-        $($(#[$doc])* pub(crate) const $name: &[u8] = concat!("sordino/secagg/v2/", $purpose).as_bytes();)*
+        $($(#[$doc])* pub(crate) const $name: &[u8] = concat!("sordino/secagg/v3/", $purpose).as_bytes();)*
 
         #[cfg(test)]
         pub(crate) const ALL: &[&[u8]] = &[$($name,)*];

@@ -14,7 +14,10 @@
 //!   stretches of a sparse graph by themselves (`topology.rs` says how); a deployment that fears this keeps the
 //!   registrar's key elsewhere.
 //! - *Participants*: may fall silent at any point, up to the policy's fraction, and send garbage at any point, which
-//!   costs them their place. A participant can still send a masked vector of any content: bounding it takes a proof.
+//!   costs them their place. A participant can still send a masked vector of any content: bounding it takes a proof,
+//!   which is somebody else's business; here commitments and proof are bytes that are carried, signed
+//!   ([`ProofTerms`]), and an input whose proof was found bad is left out as a dropout
+//!   ([`coordinator::Coordinator::refuse_input`]).
 //!   One that deals bad shares, or complains about good ones, can spoil an attempt: it is named and left out of the
 //!   next, or in dispute with the other side and never in one cohort with it again ([`Disputes`]).
 //! - *Network*: assumed hostile; every message is bound to its context and signed. Confidentiality of shares rests on
@@ -49,12 +52,15 @@ mod x25519;
 
 pub use canonical::Malformed;
 pub use certificate_key::{BadCertificateKey, CertificateKey};
-pub use context::{Context, ContextDigest, Faults, InvalidParticipantId, NAME_MAX, ParticipantId, Prg, VERSION};
+pub use context::{
+    Context, ContextDigest, Faults, InvalidParticipantId, NAME_MAX, ParticipantId, Prg, ProofTerms, VERSION,
+};
 pub use disputes::{Dispute, Disputes};
 pub use keys::BadKeys;
 #[cfg(any(test, feature = "test-util"))]
 pub use message::recode::recode;
 pub use message::{
-    CERTIFICATES_MAX, NEIGHBOURS_MAX, ROSTER_MAX, Signer, Step, SurvivorSet, advertised_certificates, roster_statement,
+    CERTIFICATES_MAX, COMMITMENTS_MAX, NEIGHBOURS_MAX, ROSTER_MAX, SignedCommitments, Signer, Step, SurvivorSet,
+    advertised_certificates, roster_statement,
 };
 pub use topology::{Graph, NoTopology, Topology};

@@ -3,6 +3,7 @@
 //! Every message begins with a u16 version and a u16 type, and names its context. A participant's message ends with its
 //! signature over everything before it. Lengths are checked before anything is allocated.
 
+mod committed;
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) mod recode;
 mod shares;
@@ -10,6 +11,7 @@ mod signature;
 #[cfg(test)]
 mod tests;
 
+pub use committed::SignedCommitments;
 pub(crate) use shares::{DeliveredShares, Delivery, SealedShares, ShareKeys};
 pub use signature::Signer;
 pub(crate) use signature::{Claim, claim, is_plain, verify, verify_all, verify_ed25519, verify_message};
@@ -137,6 +139,8 @@ pub(crate) struct AdvertiseKeys {
 
 /// Bytes of a certificate chain, at most.
 pub const CERTIFICATES_MAX: usize = 16 * 1024;
+/// Bytes of the commitments of one proof, at most.
+pub const COMMITMENTS_MAX: usize = 512 * 1024;
 /// Participants in a roster, at most.
 pub const ROSTER_MAX: usize = 100_000;
 /// Neighbours of a participant, at most.
@@ -274,7 +278,8 @@ impl RosterAnnouncement {
     }
 }
 
-/// Step 2, participant: which bytes its masked input is. The bytes themselves, b bits per value, travel beside it.
+/// Step 2, participant: which bytes its masked input is. The bytes themselves, b bits per value and then the proof, travel
+/// beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MaskedInput {
     pub(crate) context: ContextDigest,

@@ -14,6 +14,7 @@
 #[cfg(feature = "test-util")]
 mod dangerous;
 mod exposure;
+mod input;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ mod tests;
 mod vectors;
 
 pub use exposure::{EXPOSURE_MODELS_MAX, EXPOSURE_TASKS_MAX, Exposure, Reveal};
+pub use input::{Attachment, AttachmentLens, Input};
 pub use stored::{RestoreError, Stored};
 
 use crate::canonical::Malformed;
@@ -32,9 +34,9 @@ use crate::keys::{
 };
 use crate::merkle::{self, Hash};
 use crate::message::{
-    AdvertiseKeys, AnnouncedNeighbour, CERTIFICATES_MAX, Claim, ConsistencySignature, DeliveredShares, Delivery,
-    MaskedInput, RevealedShare, RosterAnnouncement, SealedShares, ShareKeys, SignatureList, Signer, Step, SurvivorList,
-    SurvivorSet, Unmasking, advertisement_digest, claim, dealers_digest, roster_leaf, roster_statement,
+    AdvertiseKeys, AnnouncedNeighbour, CERTIFICATES_MAX, COMMITMENTS_MAX, Claim, ConsistencySignature, DeliveredShares,
+    Delivery, MaskedInput, RevealedShare, RosterAnnouncement, SealedShares, ShareKeys, SignatureList, Signer, Step,
+    SurvivorList, SurvivorSet, Unmasking, advertisement_digest, claim, dealers_digest, roster_leaf, roster_statement,
     survivor_list_statement, survivors_statement, verify_all, verify_ed25519,
 };
 use crate::prg::{self, MaskKey, Sign};
@@ -109,6 +111,23 @@ pub enum Refusal {
         expected_len: u64,
         /// Ring that belongs there.
         expected_bits: u8,
+    },
+    /// The input comes with a proof where the attempt takes none, without one where it takes one, or with commitments or a
+    /// proof of another length.
+    #[error("the input comes with {}, the attempt takes {}", input::listed(got.as_ref()), input::listed(expected.as_ref()))]
+    WrongAttachment {
+        /// What the input comes with.
+        got: Option<AttachmentLens>,
+        /// What belongs there.
+        expected: Option<AttachmentLens>,
+    },
+    /// The attempt asks for longer commitments than any message holds.
+    #[error("the attempt asks for {len} bytes of commitments, a message holds at most {max}")]
+    CommitmentsTooLong {
+        /// Bytes that are asked for.
+        len: u32,
+        /// Bytes that there can be.
+        max: u32,
     },
     /// As many sums over this model, or of this round, as this participant's own limit allows were opened with its help.
     #[error(
@@ -325,6 +344,7 @@ impl Place {
 pub struct AwaitingRoster {
     session: Session,
     input: RingVector,
+    attachment: Option<Attachment>,
     root: Root,
     channel: ChannelSecret,
     sent: Vec<u8>,
@@ -334,6 +354,8 @@ pub struct AwaitingRoster {
 pub struct AwaitingShares {
     session: Session,
     input: RingVector,
+    /// Of the input; empty where it carries none. What it is about was sent with the shares.
+    proof: Vec<u8>,
     root: Root,
     self_seed: SelfSeed,
     channel: ChannelSecret,
@@ -367,26 +389,27 @@ pub struct Finished {
     sent: Vec<u8>,
 }
 
-/// The masked input as it travels: the signed header, and the vector at b bits per value.
+/// The masked input as it travels: the signed header, and the bytes that it names.
 pub struct MaskedUpload {
     /// The `MaskedInput` message.
     pub header: Vec<u8>,
-    /// `packed_len(vector_len, b)` bytes.
-    pub packed: Vec<u8>,
+    /// The vector at b bits per value, `packed_len(vector_len, b)` bytes, and behind it the proof, if there is one.
+    pub bytes: Vec<u8>,
 }
 
 impl AwaitingRoster {
     /// Begins an attempt with an encoded, clipped, rounded (and noised) input, and advertises fresh keys.
     ///
     /// # Errors
-    /// [`Refusal::WrongInput`], [`Refusal::RosterTooSmall`] for a context that allows sums of fewer than 3 inputs.
+    /// [`Refusal::WrongInput`], [`Refusal::WrongAttachment`], [`Refusal::CommitmentsTooLong`],
+    /// [`Refusal::RosterTooSmall`] for a context that allows sums of fewer than 3 inputs.
     ///
     /// # Panics
     /// If the certificate chain is longer than [`CERTIFICATES_MAX`]: it is the caller's own.
     pub fn advertise(
         context: Context,
         identity: Identity<'_>,
-        input: RingVector,
+        input: impl Into<Input>,
         signer: &impl Signer,
         rng: &mut impl CryptoRng,
     ) -> Result<Self, Refusal> {
@@ -397,14 +420,9 @@ impl AwaitingRoster {
         if context.min_survivors < SURVIVORS_FLOOR {
             return Err(Refusal::RosterTooSmall { n: context.min_survivors, min: SURVIVORS_FLOOR });
         }
-        if input.len() as u64 != context.vector_len || input.bits() != context.bits {
-            return Err(Refusal::WrongInput {
-                len: input.len(),
-                bits: input.bits().get(),
-                expected_len: context.vector_len,
-                expected_bits: context.bits.get(),
-            });
-        }
+        let input = input.into();
+        input.check(&context)?;
+        let Input { vector: input, attachment } = input;
         let session = Session { digest: context.digest(), context, id: identity.id.clone() };
         let root = Root(SecretScalar::random(rng));
         let channel = ChannelSecret::random(session.context.pq, rng);
@@ -416,7 +434,7 @@ impl AwaitingRoster {
             certificates: identity.certificates.to_vec(),
         }
         .encode(signer);
-        Ok(Self { session, input, root, channel, sent })
+        Ok(Self { session, input, attachment, root, channel, sent })
     }
 
     /// The advertisement, to be sent, and sent again after a restart.
@@ -436,7 +454,7 @@ impl AwaitingRoster {
         signer: &impl Signer,
         rng: &mut impl CryptoRng,
     ) -> Result<AwaitingShares, Refusal> {
-        let Self { session, input, root, channel, sent } = self;
+        let Self { session, input, attachment, root, channel, sent } = self;
         let (place, peers) = check_roster(&session, &sent, announcement, trust)?;
         let self_seed = SelfSeed(SecretScalar::random(rng));
 
@@ -472,9 +490,10 @@ impl AwaitingRoster {
             records.push(record.encode());
         }
         let commitment = self_seed.commitment(&session.digest, &session.id);
-        let sent = ShareKeys::encode(&session.digest, place.index, &commitment, &records, signer);
+        let Attachment { commitments, proof } = attachment.unwrap_or_default();
+        let sent = ShareKeys::encode(&session.digest, place.index, (&commitment, &commitments), &records, signer);
         let peers = peers.into_iter().map(|(index, keys)| (index, keys.after_sealing(place.index < index))).collect();
-        Ok(AwaitingShares { session, input, root, self_seed, channel, place, peers, sent })
+        Ok(AwaitingShares { session, input, proof, root, self_seed, channel, place, peers, sent })
     }
 }
 
@@ -602,7 +621,7 @@ impl AwaitingShares {
         signer: &impl Signer,
     ) -> Result<(AwaitingSurvivors, MaskedUpload), Refusal> {
         let step = Step::MaskedInput;
-        let Self { session, mut input, root, self_seed, channel, place, peers, .. } = self;
+        let Self { session, mut input, proof, root, self_seed, channel, place, peers, .. } = self;
         let delivered = DeliveredShares::decode(delivered).map_err(malformed(step))?;
         session.check_context(step, &delivered.context)?;
         let records = check_deliveries(&session, &place, &delivered)?;
@@ -618,26 +637,27 @@ impl AwaitingShares {
         let complaints = held.iter().filter(|(_, shares)| shares.is_none()).map(|(dealer, _)| *dealer).collect();
         let masks = own_masks(&session, &place, &peers, &session.mask_secret(&root), &self_seed, &records)?;
         prg::apply(session.context.prg, &masks, &mut input, threads);
-        let packed = pack(&input);
+        let mut bytes = pack(&input);
         // Wipes it.
         drop(input);
+        bytes.extend_from_slice(&proof);
         let header = MaskedInput {
             context: session.digest,
             index: place.index,
             dealers: dealers_digest(&session.digest, &dealers),
-            len: packed.len() as u64,
-            digest: payload_digest(&packed),
+            len: bytes.len() as u64,
+            digest: payload_digest(&bytes),
             complaints,
         }
         .encode(signer);
         let sent = header.clone();
-        Ok((AwaitingSurvivors { session, place, held, sent }, MaskedUpload { header, packed }))
+        Ok((AwaitingSurvivors { session, place, held, sent }, MaskedUpload { header, bytes }))
     }
 }
 
 /// SHA-256 by the library that is fastest over many bytes.
-fn payload_digest(packed: &[u8]) -> Hash {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, packed);
+fn payload_digest(upload: &[u8]) -> Hash {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, upload);
     digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 

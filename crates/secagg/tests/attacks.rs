@@ -792,7 +792,7 @@ fn damaged_openings() {
         assert_eq!(world.answer_restored(0, &longer).err(), Some(Refusal::Malformed { step, source }));
         let mut version = opening.clone();
         version[0] = 1;
-        let source = Malformed::Version { got: 1, expected: 2 };
+        let source = Malformed::Version { got: 1, expected: sordino_secagg::VERSION };
         assert_eq!(world.answer_restored(0, &version).err(), Some(Refusal::Malformed { step, source }));
         // A flipped bit is refused, or it is in what the next step's signatures stand for.
         for bit in (0..opening.len() * 8).step_by(1 + opening.len() / 100) {

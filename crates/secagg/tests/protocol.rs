@@ -7,7 +7,7 @@ use common::forge::{self, Advertisement, MaskedInput, Record, ShareKeys, Unmaski
 use common::{LATE, NOBODY, ONE_OF_FIVE, World, bits, context};
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
-use sordino_secagg::coordinator::{Abort, Outgoing, PayloadHasher, Receipt, Rejection, SumError};
+use sordino_secagg::coordinator::{Abort, Outgoing, Receipt, Rejection, SumError};
 use sordino_secagg::participant::Stored;
 use sordino_secagg::{BadKeys, Context, Faults, Malformed, Prg, Step, advertised_certificates};
 
@@ -311,7 +311,7 @@ fn an_upload_is_the_bytes_that_its_header_signed() {
     let mut changed = upload.clone();
     changed[17] ^= 4;
     for wrong in [&changed[..], &upload[1..], &[], &[&upload[..], &[0]].concat()] {
-        let mut hasher = PayloadHasher::new();
+        let mut hasher = world.coordinator().hasher();
         hasher.update(wrong);
         let got = world.coordinator_mut().input(&id, &header, &hasher.finish(), 0);
         assert_eq!(got, Err(Rejection::InputDigest { announced }));

@@ -24,7 +24,7 @@ fn another_implementation_agrees() {
     let vectors = "../../vectors/secagg";
     let run = python(&[
         &path(&format!("{vectors}/check_protocol.py")),
-        &path(&format!("{vectors}/protocol-v2.json")),
+        &path(&format!("{vectors}/protocol-v3.json")),
         &path("tests/vectors/wycheproof"),
     ]);
     let run = run.expect("it was found just now");

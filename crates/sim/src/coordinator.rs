@@ -264,7 +264,7 @@ impl CoordinatorNode {
                     other => Ok(other),
                 }
             }
-            Request::Upload { header, packed } => self.take_input(from, header, packed, now, breaks),
+            Request::Upload { header, bytes } => self.take_input(from, header, bytes, now, breaks),
             Request::Ask { .. } => unreachable!("questions are answered before"),
         }
     }
@@ -274,7 +274,7 @@ impl CoordinatorNode {
         &mut self,
         from: &ParticipantId,
         header: &[u8],
-        packed: &[u8],
+        upload: &[u8],
         now: Millis,
         breaks: Breaks<'_>,
     ) -> Result<Result<Receipt, Rejection>, Crashed> {
@@ -283,12 +283,12 @@ impl CoordinatorNode {
             Ok(receipt) => receipt,
             rejected => return Ok(rejected),
         };
-        let payload = hash(packed);
+        let payload = hash(live.core.hasher(), upload);
         if receipt == Receipt::Duplicate {
             return Ok(live.core.input(from, header, &payload, now));
         }
         // A payload that fits no header of the journal is not looked at after a restart.
-        self.disk_mut().spool.insert(from.clone(), packed.to_vec());
+        self.disk_mut().spool.insert(from.clone(), upload.to_vec());
         if breaks() {
             return Err(Crashed);
         }
@@ -301,7 +301,7 @@ impl CoordinatorNode {
         let twice = self.plan.sabotage == Some(Sabotage::InputsCountTwice);
         let first = twice.then(|| self.disk().spool.values().next().cloned()).flatten();
         let live = self.live.as_mut().expect("handled while up");
-        add(&mut live.sum, from, first.as_deref().unwrap_or(packed));
+        add(&mut live.sum, from, first.as_deref().unwrap_or(upload));
         Ok(Ok(Receipt::Accepted))
     }
 

@@ -10,7 +10,7 @@ pub(crate) enum Request {
     /// A message of the protocol.
     Say { step: Step, bytes: Vec<u8> },
     /// A masked input, with its header.
-    Upload { header: Vec<u8>, packed: Vec<u8> },
+    Upload { header: Vec<u8>, bytes: Vec<u8> },
     /// Is there anything that opens this step for me?
     Ask { attempt: u32, step: Step },
 }
@@ -35,8 +35,8 @@ impl Request {
     pub(crate) fn corrupt(&mut self, dice: &mut Dice) -> bool {
         match self {
             Self::Say { bytes, .. } => corrupt(bytes, dice),
-            Self::Upload { header, packed } => {
-                let which = if dice.index(2) == 0 { header } else { packed };
+            Self::Upload { header, bytes } => {
+                let which = if dice.index(2) == 0 { header } else { bytes };
                 corrupt(which, dice);
             }
             Self::Ask { .. } => return false,

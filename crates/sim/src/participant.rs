@@ -190,7 +190,7 @@ impl ParticipantNode {
             }
             Stored::AwaitingShares(state) => {
                 let (state, upload) = state.mask_input(opening, signer)?;
-                (Stored::AwaitingSurvivors(state), Some(upload.packed))
+                (Stored::AwaitingSurvivors(state), Some(upload.bytes))
             }
             Stored::AwaitingSurvivors(state) => {
                 (Stored::AwaitingSignatures(state.sign_survivors(opening, directory, signer)?), None)
@@ -291,7 +291,7 @@ impl Memory {
     fn request(&self, stored: &Stored) -> Request {
         let bytes = stored.message().to_vec();
         match &self.upload {
-            Some(packed) => Request::Upload { header: bytes, packed: packed.clone() },
+            Some(upload) => Request::Upload { header: bytes, bytes: upload.clone() },
             None => Request::Say { step: stored.step(), bytes },
         }
     }

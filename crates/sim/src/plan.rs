@@ -306,6 +306,7 @@ impl Plan {
             pq: !self.seed.0.is_multiple_of(3),
             min_survivors: if lax { MIN_SURVIVORS } else { self.min_survivors },
             faults: self.faults,
+            proof: None,
         }
     }
 

@@ -429,9 +429,9 @@ impl World {
                 self.history.knowledge.hears(step, bytes);
                 self.history.says(&id, attempt, step, bytes.clone());
             }
-            Request::Upload { header, packed } => {
+            Request::Upload { header, bytes } => {
                 self.history.knowledge.hears(step, header);
-                self.history.says(&id, attempt, step, [&header[..], packed].concat());
+                self.history.says(&id, attempt, step, [&header[..], bytes].concat());
             }
             Request::Ask { .. } => {}
         }

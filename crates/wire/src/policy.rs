@@ -439,6 +439,7 @@ impl CheckedPolicy {
             pq: self.policy.masking.pq,
             min_survivors: self.policy.min_survivors(&terms),
             faults: self.faults(),
+            proof: None,
         }
     }
 }

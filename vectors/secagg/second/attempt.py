@@ -128,15 +128,18 @@ class Attempt:
     - `trust`: `registrar`, the registrar's key, and `participant(name, certificates)`, which gives the key that a
       certificate chain certifies for that name, or raises `Refusal`.
     - `values`: the encoded input, signed integers.
+    - `attachment`: where the context has terms of a proof, the commitments and the proof, byte strings.
     """
 
-    def __init__(self, context, name, certificates, sign, trust, values, randomness=None):
+    def __init__(self, context, name, certificates, sign, trust, values, randomness=None, attachment=None):
         self.parameters, self.context = context, context_digest(context)
         self.sign, self.trust, self.draw = sign, trust, randomness or Randomness()
         if context["min_survivors"] < 3:
             raise Refusal("the policy opens sums of fewer than 3 inputs")
         if len(values) != context["vector_len"]:
             raise Refusal(f"an input of {len(values)} values for vectors of {context['vector_len']}")
+        self._check_attachment(context["proof"], attachment)
+        self.commitments, self.proof = attachment or (b"", b"")
         self.values, self.pq = values, context["pq"]
         self.root, channel = self.draw.root(), self.draw.channel_secret()
         self.channel_secret = SecretKeys(channel[:32], channel[32:] if self.pq else None)
@@ -144,6 +147,14 @@ class Attempt:
         public = self.channel_secret.public(), self.mask_secret.public()
         self.advertisement = Advertisement(self.context, name, *public, certificates).bytes(sign)
         self.name = name
+
+    def _check_attachment(self, terms, attachment):
+        expected = terms and (terms["commitments_len"], terms["proof_len"])
+        if expected and expected[0] > messages.COMMITMENTS_MAX:
+            raise Refusal(f"the attempt asks for {expected[0]} bytes of commitments")
+        got = attachment and tuple(map(len, attachment))
+        if got != expected:
+            raise Refusal(f"an input with commitments and a proof of {got} bytes, the attempt takes {expected}")
 
     def _check_context(self, context):
         if context != self.context:
@@ -160,9 +171,10 @@ class Attempt:
         ]
         records = [self._seal(holder, coefficients) for holder in self.neighbours.values()]
         commitment = seed_commitment(self.context, self.name, self.self_seed)
-        shares = SealedShares(self.context, self.me.index, commitment, records)
+        shares = SealedShares(self.context, self.me.index, commitment, self.commitments, records)
         shares_root = merkle_root([leaf(record.bytes()) for record in records])
-        statement = messages.shares_statement(self.context, self.me.index, commitment, len(records), shares_root)
+        committed = commitment, hash_of(self.commitments)
+        statement = messages.shares_statement(self.context, self.me.index, *committed, len(records), shares_root)
         shares.signature = self.sign(statement)
         return shares.bytes()
 
@@ -245,7 +257,7 @@ class Attempt:
     # MaskedInput
 
     def mask_input(self, message):
-        """The masked input's header, and the packed vector."""
+        """The masked input's header, and what it names: the packed vector with the proof behind it."""
         records = self._check_deliveries(message)
         self.held = {dealer: self._open(self.neighbours[dealer], record) for dealer, record in records.items()}
         if len(records) < self.t:
@@ -256,12 +268,12 @@ class Attempt:
         for dealer, record in records.items():
             sign, key, counter = self._pair_mask(self.neighbours[dealer], record)
             lanes = add(lanes, sign, mask(prg, key, counter, values, bits), bits)
-        packed = pack(lanes, bits)
+        upload = pack(lanes, bits) + self.proof
         # Neither the input nor a secret of its own is needed any more.
-        self.values = self.root = self.self_seed = self.mask_secret = self.channel_secret = None
+        self.values = self.root = self.self_seed = self.mask_secret = self.channel_secret = self.proof = None
         complaints = [dealer for dealer, pair in self.held.items() if pair is None]
-        header = messages.masked_input(self.context, self.me.index, list(records), packed, complaints, self.sign)
-        return header, packed
+        header = messages.masked_input(self.context, self.me.index, list(records), upload, complaints, self.sign)
+        return header, upload
 
     def _check_deliveries(self, message):
         context, deliveries = _reading(messages.read_deliveries, message)
@@ -277,8 +289,9 @@ class Attempt:
             shares_root = root_of_path(leaf(delivery.record), delivery.position, self.k, delivery.path)
             if record.holder != self.me.index or kinds != (self.pq and dealer < self.me.index, self.pq):
                 raise Refusal(f"shares of participant {dealer} are not for this one")
+            committed = delivery.seed_commitment, delivery.commitments_hash
             statement = shares_root and messages.shares_statement(
-                self.context, dealer, delivery.seed_commitment, self.k, shares_root
+                self.context, dealer, *committed, self.k, shares_root
             )
             if not statement or not is_signed(self.neighbours[dealer].key, statement, delivery.signature):
                 raise Refusal(f"participant {dealer} did not sign the shares in its name as they are")

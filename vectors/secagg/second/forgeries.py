@@ -8,19 +8,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from . import messages
 from .attempt import Attempt, Refusal
 from .messages import Advertisement, Keys, Record, SealedShares, SurvivorSet
-from .primitives import ORDER, context_digest, leaf, merkle_path, merkle_root, string, u32
+from .primitives import ORDER, context_digest, hash_of, leaf, merkle_path, merkle_root, string, u32
 
 CONTEXT = {
     "federation": "forged.example", "task": "forgeries", "round": 1, "attempt": 1, "nonce": bytes(32),
     "policy": bytes([1] * 32), "model": bytes([2] * 32), "vector_len": 3, "bits": 12, "prg": "AES-256-CTR", "pq": True,
-    "min_survivors": 3, "corrupt": 0, "max_dropout_fraction": 0.25,
+    "min_survivors": 3, "corrupt": 0, "max_dropout_fraction": 0.25, "proof": None,
 }  # fmt: skip
 
 
 class World:
     """Participants who have advertised; `self.attempts[0]` is the one that is lied to."""
 
-    def __init__(self, n=4, dealers=None, **changes):
+    def __init__(self, n=4, dealers=None, attachment=None, **changes):
         self.context = {**CONTEXT, **changes}
         self.digest = context_digest(self.context)
         self.registry = Ed25519PrivateKey.generate()
@@ -29,7 +29,10 @@ class World:
         self.certificates = [key.public_key().public_bytes_raw() for key in self.keys]
         kinds = [(dealers or {}).get(index, Attempt) for index in range(n)]
         self.attempts = [
-            kind(self.context, self.name(index), self.certificates[index], key.sign, self, [index, -index, 7])
+            kind(
+                self.context, self.name(index), self.certificates[index], key.sign, self, [index, -index, 7],
+                attachment=attachment,
+            )  # fmt: skip
             for index, (kind, key) in enumerate(zip(kinds, self.keys))
         ]
         self.advertised = [attempt.advertisement for attempt in self.attempts]
@@ -75,9 +78,9 @@ class World:
         for dealer in dealers:
             records = [changed(dealer, record) if changed else record for record in shared[dealer].records]
             leaves = [leaf(record.bytes()) for record in records]
-            commitment, count = shared[dealer].seed_commitment, len(records)
-            statement = messages.shares_statement(self.digest, dealer, commitment, count, merkle_root(leaves))
-            deliveries += u32(dealer) + commitment + u32(0) + string(records[0].bytes())
+            committed, count = (shared[dealer].seed_commitment, hash_of(shared[dealer].commitments)), len(records)
+            statement = messages.shares_statement(self.digest, dealer, *committed, count, merkle_root(leaves))
+            deliveries += u32(dealer) + b"".join(committed) + u32(0) + string(records[0].bytes())
             deliveries += path(merkle_path(leaves, 0)) + self.keys[dealer].sign(statement)
         return messages.begin(messages.DELIVERED, self.digest) + u32(len(dealers)) + deliveries
 
@@ -121,6 +124,14 @@ def _refuses(evidence, answer, *arguments, **more):
 def _check_beginnings():
     _refuses("fewer than 3 inputs", World, min_survivors=2)
     _refuses("an input of 3 values", World, vector_len=4)
+    terms = {"claim": bytes(32), "commitments_len": 2, "proof_len": 3}
+    World(proof=terms, attachment=(b"co", b"pro"))
+    for proof, attachment in [
+        (None, (b"co", b"pro")), (terms, None), (terms, (b"c", b"pro")), (terms, (b"co", b"proo")), (None, (b"", b"")),
+    ]:  # fmt: skip
+        _refuses("commitments and a proof of", World, proof=proof, attachment=attachment)
+    long = {**terms, "commitments_len": messages.COMMITMENTS_MAX + 1}
+    _refuses("asks for 524289 bytes", World, proof=long, attachment=(bytes(messages.COMMITMENTS_MAX + 1), b"pro"))
 
 
 def _check_rosters():

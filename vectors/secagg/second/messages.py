@@ -7,7 +7,7 @@ from .primitives import NEIGHBOURS_MAX, ROSTER_MAX, VERSION, hash_of, is_name, l
 
 ADVERTISEMENT, ROSTER, SEALED, DELIVERED, MASKED, SURVIVORS, CONSISTENCY, SIGNATURES, REVEALED = range(1, 10)
 ADVERTISEMENT_MAX, CERTIFICATES_MAX, KEM_KEY_LEN, ENCAPSULATION_LEN = 20480, 16384, 1184, 1088
-RECORD_MAX, SEALED_LEN, ROSTER_PATH_MAX, RECORD_PATH_MAX = 2400, 144, 17, 12
+RECORD_MAX, SEALED_LEN, ROSTER_PATH_MAX, RECORD_PATH_MAX, COMMITMENTS_MAX = 2400, 144, 17, 12, 2**19
 
 
 class Malformed(ValueError):
@@ -183,9 +183,9 @@ class Record:
         return u32(self.holder) + b"".join(self.commitments) + strings
 
 
-def shares_statement(context, dealer, seed_commitment, count, root):
+def shares_statement(context, dealer, seed_commitment, commitments_hash, count, root):
     head = string(label("shares signature")) + VERSION + context
-    return head + u32(dealer) + seed_commitment + u32(count) + root
+    return head + u32(dealer) + seed_commitment + commitments_hash + u32(count) + root
 
 
 @dataclass
@@ -193,20 +193,21 @@ class SealedShares:
     context: bytes
     index: int
     seed_commitment: bytes
+    commitments: bytes
     records: list
     signature: bytes = field(default=b"")
 
     @classmethod
     def read(cls, message):
         fields, context = opened(message, SEALED)
-        index, seed_commitment = fields.u32(), fields.take(32)
+        index, seed_commitment, commitments = fields.u32(), fields.take(32), fields.string(COMMITMENTS_MAX)
         records = [Record.take(fields) for _ in range(fields.count(NEIGHBOURS_MAX, 80 + SEALED_LEN))]
-        parsed = cls(context, index, seed_commitment, records, fields.take(64))
+        parsed = cls(context, index, seed_commitment, commitments, records, fields.take(64))
         fields.end()
         return parsed
 
     def bytes(self):
-        body = u32(self.index) + self.seed_commitment + u32(len(self.records))
+        body = u32(self.index) + self.seed_commitment + string(self.commitments) + u32(len(self.records))
         return begin(SEALED, self.context) + body + b"".join(map(Record.bytes, self.records)) + self.signature
 
 
@@ -214,6 +215,7 @@ class SealedShares:
 class Delivery:
     dealer: int
     seed_commitment: bytes
+    commitments_hash: bytes
     position: int
     record: bytes
     path: list
@@ -223,19 +225,19 @@ class Delivery:
 def read_deliveries(message):
     fields, context = opened(message, DELIVERED)
     deliveries = []
-    for _ in range(fields.count(NEIGHBOURS_MAX, 112)):
-        dealer, commitment, position = fields.u32(), fields.take(32), fields.u32()
+    for _ in range(fields.count(NEIGHBOURS_MAX, 144)):
+        dealer, commitment, commitments_hash, position = fields.u32(), fields.take(32), fields.take(32), fields.u32()
         record, path = fields.string(RECORD_MAX), fields.path(RECORD_PATH_MAX)
-        deliveries.append(Delivery(dealer, commitment, position, record, path, fields.take(64)))
+        deliveries.append(Delivery(dealer, commitment, commitments_hash, position, record, path, fields.take(64)))
     fields.end()
     return context, deliveries
 
 
-def masked_input(context, index, dealers, packed, complaints, sign):
+def masked_input(context, index, dealers, upload, complaints, sign):
     """`dealers` and `complaints`: ascending; the latter are those of the former whose shares did not open."""
     indices = u32(len(dealers)) + b"".join(map(u32, dealers))
     dealers_hash = hash_of(string(label("dealers")), context, indices)
-    body = u32(index) + dealers_hash + u64(len(packed)) + hash_of(packed)
+    body = u32(index) + dealers_hash + u64(len(upload)) + hash_of(upload)
     body += u32(len(complaints)) + b"".join(map(u32, complaints))
     return signed(begin(MASKED, context) + body, sign)
 

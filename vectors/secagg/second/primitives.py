@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 ORDER = 2**252 + 27742317777372353535851937790883648493
-VERSION = struct.pack("<H", 2)
+VERSION = struct.pack("<H", 3)
 NEIGHBOURS_MAX = 4096
 ROSTER_MAX = 100_000
 
@@ -27,7 +27,7 @@ ROSTER_MAX = 100_000
 
 
 def label(purpose):
-    return b"sordino/secagg/v2/" + purpose.encode()
+    return b"sordino/secagg/v3/" + purpose.encode()
 
 
 def u32(value):
@@ -57,18 +57,23 @@ PRGS = {"AES-256-CTR": 0, "AES-128-CTR": 1}
 
 
 def context_digest(c):
-    """The digest of a context as protocol-v2.json writes it; byte strings may be bytes or hexadecimal."""
+    """The digest of a context as protocol-v3.json writes it; byte strings may be bytes or hexadecimal."""
 
-    def raw(name):
-        value = c[name] if isinstance(c[name], bytes) else bytes.fromhex(c[name])
+    def raw(name, of=c):
+        value = of[name] if isinstance(of[name], bytes) else bytes.fromhex(of[name])
         assert len(value) == 32
         return value
+
+    proof, terms = c["proof"], bytes([0])
+    if proof is not None:
+        terms = bytes([1]) + raw("claim", proof) + u32(proof["commitments_len"]) + u32(proof["proof_len"])
 
     return hash_of(
         string(label("context")), VERSION, string(c["federation"].encode()), string(c["task"].encode()),
         u64(c["round"]), u32(c["attempt"]), raw("nonce"), raw("policy"), raw("model"),
         u64(c["vector_len"]), bytes([c["bits"], PRGS[c["prg"]], c["pq"]]),
         u32(c["min_survivors"]), u32(c["corrupt"]), struct.pack("<d", c["max_dropout_fraction"]),
+        terms,
     )  # fmt: skip
 
 

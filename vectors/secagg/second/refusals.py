@@ -95,7 +95,7 @@ def _rosters(message, vectors):
 
 
 def _delivery(delivery):
-    head = u32(delivery.dealer) + delivery.seed_commitment + u32(delivery.position)
+    head = u32(delivery.dealer) + delivery.seed_commitment + delivery.commitments_hash + u32(delivery.position)
     return head + string(delivery.record) + _path(delivery.path) + delivery.signature
 
 
@@ -120,6 +120,10 @@ def _deliveries(message, vectors):
     yield (
         "another commitment to the seed",
         delivered(altered(first, seed_commitment=_flipped(first.seed_commitment, 0)), second, third),
+    )
+    yield (
+        "another digest of the commitments",
+        delivered(altered(first, commitments_hash=_flipped(first.commitments_hash, 0)), second, third),
     )
     yield "another place", delivered(altered(first, position=1), second, third)
     yield "for somebody else", delivered(altered(first, record=_flipped(first.record, 0)), second, third)

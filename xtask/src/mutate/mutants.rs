@@ -80,7 +80,7 @@ pub(super) const fn secagg(find: &'static str, replace: &'static str) -> Edit {
 
 /// All of them.
 pub(super) fn all() -> impl Iterator<Item = &'static Mutant> {
-    MUTANTS.iter().chain(super::around::MUTANTS).chain(super::proofs::MUTANTS)
+    MUTANTS.iter().chain(super::attachments::MUTANTS).chain(super::around::MUTANTS).chain(super::proofs::MUTANTS)
 }
 
 /// Those of the protocol, in its order.
@@ -523,7 +523,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an input's padding is not looked at",
-        edits: &[secagg("if !payload.is_packed(&self.setup.context) {", "if false {")],
+        edits: &[secagg("if !payload.begins_packed(&self.setup.context) {", "if false {")],
         tests: &[protocol("padding_is_checked_before_an_input_counts")],
     },
     Mutant {

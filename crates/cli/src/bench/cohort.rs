@@ -315,7 +315,7 @@ impl Run<'_> {
         let bytes_up = &mut self.bytes_up[number as usize];
         *bytes_up += state.message().len();
         let cost = if let Some(upload) = upload {
-            self.input_bytes = upload.packed.len();
+            self.input_bytes = upload.bytes.len();
             *bytes_up += self.input_bytes;
             let sum = self.sum.as_mut().ok_or_else(|| silent_one("the sum"))?;
             let received = self.uploads.receive(coordinator, sum, from, upload)?;

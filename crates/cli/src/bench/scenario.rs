@@ -44,6 +44,7 @@ impl Scenario {
             pq: true,
             min_survivors: MIN_SURVIVORS,
             faults: self.faults,
+            proof: None,
         })
     }
 

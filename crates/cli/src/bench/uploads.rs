@@ -4,7 +4,7 @@ use super::{machine::Cost, scenario::TASK};
 use crate::failure::BenchError;
 use sordino_secagg::{
     ParticipantId,
-    coordinator::{Coordinator, PayloadHasher, RunningSum},
+    coordinator::{Coordinator, RunningSum},
     participant::MaskedUpload,
 };
 use sordino_store::{Spool, SpoolKey, Store};
@@ -43,21 +43,21 @@ impl Uploads {
         from: &ParticipantId,
         upload: MaskedUpload,
     ) -> Result<Received, BenchError> {
-        let MaskedUpload { header, packed } = upload;
+        let MaskedUpload { header, bytes } = upload;
         let source = match self {
-            Self::Direct => Source::Memory(packed),
+            Self::Direct => Source::Memory(bytes),
             Self::Spooled { runtime, spool } => {
                 let key = SpoolKey::new(TASK, 1, 1, from.as_str())?;
                 let mut offset = 0;
-                for chunk in packed.chunks(CHUNK_BYTES) {
-                    offset = runtime.block_on(spool.append(&key, offset, chunk, packed.len() as u64))?;
+                for chunk in bytes.chunks(CHUNK_BYTES) {
+                    offset = runtime.block_on(spool.append(&key, offset, chunk, bytes.len() as u64))?;
                 }
                 Source::Spool { runtime, spool, key }
             }
         };
         let (checked, check) = Cost::of(|| {
             coordinator.check_input(from, &header)?;
-            let mut hasher = PayloadHasher::new();
+            let mut hasher = coordinator.hasher();
             source.read(|block| {
                 hasher.update(block);
                 Ok(())

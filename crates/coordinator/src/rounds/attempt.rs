@@ -7,7 +7,7 @@ use crate::clock::millis;
 use serde::{Deserialize, Serialize};
 use sordino_codec::{Encoding, RingVector};
 use sordino_secagg::coordinator::{
-    Abort, Coordinator, Outgoing, PayloadHasher, Receipt, Rejection, RunningSum, Setup, SumError, Timing,
+    Abort, Coordinator, Outgoing, Receipt, Rejection, RunningSum, Setup, SumError, Timing,
 };
 use sordino_secagg::{CertificateKey, Dispute, ParticipantId, Step};
 use sordino_store::{Spool, SpoolError, SpoolKey, StoreError, crash_point};
@@ -370,10 +370,10 @@ impl Attempt {
             Some(turn) => Some(turn.lock().await),
             None => None,
         };
-        let (repeated, expected) = {
+        let (repeated, expected, mut hasher) = {
             let mut slot = self.slot().await;
             let core = self.open_core(&mut slot)?;
-            (core.check_input(from, &header)? == Receipt::Duplicate, core.input_len())
+            (core.check_input(from, &header)? == Receipt::Duplicate, core.input_len(), core.hasher())
         };
         if repeated {
             self.durable(self.journal.barrier()).await?;
@@ -385,11 +385,8 @@ impl Attempt {
         if received != expected {
             return Err(AttemptError::Incomplete { received, expected });
         }
-        let payload = {
-            let mut hasher = PayloadHasher::new();
-            read_spooled(spool, &key, |block| hasher.update(block)).await?;
-            hasher.finish()
-        };
+        read_spooled(spool, &key, |block| hasher.update(block)).await?;
+        let payload = hasher.finish();
         let (receipt, durable) = {
             let mut slot = self.slot().await;
             let receipt = match self.open_core(&mut slot)?.input(from, &header, &payload, elapsed(self.since)) {
@@ -614,7 +611,7 @@ async fn replay(
     match event {
         Event::Message { step: Step::MaskedInput, from, bytes } => {
             let key = SpoolKey::new(id.round.task.as_str(), id.round.number, id.attempt, from.as_str())?;
-            let mut hasher = PayloadHasher::new();
+            let mut hasher = core.hasher();
             read_spooled(app.store.spool(), &key, |block| hasher.update(block)).await?;
             core.input(&from, &bytes, &hasher.finish(), 0).map_err(|_| damaged("spool"))?;
             add_spooled(app.store.spool(), &key, &from, sum).await?;

@@ -205,7 +205,7 @@ impl Part<'_> {
             }
             Stored::AwaitingShares(state) => {
                 let (state, upload) = state.mask_input(&opening, key).unwrap();
-                self.packed = upload.packed;
+                self.packed = upload.bytes;
                 Stored::AwaitingSurvivors(state)
             }
             Stored::AwaitingSurvivors(state) => {
@@ -308,7 +308,7 @@ impl Raw {
 }
 
 /// `docs/protocol.md`: what precedes a message where it is signed.
-const MESSAGE_SIGNATURE: &[u8] = b"sordino/secagg/v2/message signature";
+const MESSAGE_SIGNATURE: &[u8] = b"sordino/secagg/v3/message signature";
 /// Where the digest stands in a MaskedInput: after version, type, context, index, dealers and length.
 const DIGEST: std::ops::Range<usize> = 80..112;
 /// How many complaints follow the digest.

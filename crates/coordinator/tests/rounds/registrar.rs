@@ -9,7 +9,7 @@ use sordino_coordinator::rounds::{LocalRegistrar, Registrar as _, RegistrarError
 use sordino_identity::IdentityKey;
 use sordino_secagg::{
     CertificateKey, Context, Faults, ParticipantId, Prg, Step,
-    coordinator::{Coordinator, Outgoing, PayloadHasher, Setup, Timing, UnsignedRoster, UnsignedSurvivors},
+    coordinator::{Coordinator, Outgoing, Setup, Timing, UnsignedRoster, UnsignedSurvivors},
     participant::{AwaitingRoster, Identity, Trust},
 };
 use sordino_store::{NewPrincipal, Store};
@@ -61,6 +61,7 @@ fn context(attempt: u32) -> Context {
         pq: false,
         min_survivors: 3,
         faults: Faults { corrupt: 0, max_dropout_fraction: 0.25 },
+        proof: None,
     }
 }
 
@@ -109,8 +110,8 @@ fn attempt(number: u32, survivors: &[&[u8]]) -> (UnsignedRoster, Vec<UnsignedSur
     for (site, state) in (0..SITES).zip(sharing) {
         let (_, upload) = state.mask_input(&opening(&cores[0], Step::MaskedInput, site), &key(site)).unwrap();
         for (core, _) in cores.iter_mut().zip(survivors).filter(|(_, survivors)| survivors.contains(&site)) {
-            let mut hasher = PayloadHasher::new();
-            hasher.update(&upload.packed);
+            let mut hasher = core.hasher();
+            hasher.update(&upload.bytes);
             core.input(&id(site), &upload.header, &hasher.finish(), 0).unwrap();
         }
     }

@@ -3,14 +3,14 @@
 use super::helped::Helped;
 use super::roster::Roster;
 use super::{Receipt, Rejection, Revealed, Setup, Sharing};
-use crate::context::{ContextDigest, ParticipantId};
+use crate::context::{Context, ContextDigest, ParticipantId};
 use crate::merkle::Hash;
 use crate::message::{
     AdvertiseKeys, ConsistencySignature, MaskedInput, RevealedShare, ShareKeys, Step, Unmasking, dealers_digest,
     survivors_statement, verify, verify_message,
 };
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Tells a repetition from a second, different message.
 fn receipt(before: Option<&[u8]>, now: &[u8], step: Step) -> Result<Receipt, Rejection> {
@@ -62,7 +62,7 @@ pub(super) fn share_keys(
     context: &ContextDigest,
     roster: &Roster,
     shared: &mut BTreeMap<u32, ShareKeys>,
-    pq: bool,
+    terms: &Context,
     from: &ParticipantId,
     bytes: &[u8],
 ) -> Result<Receipt, Rejection> {
@@ -74,6 +74,11 @@ pub(super) fn share_keys(
     if !message.holders().eq(roster.graph.neighbours(index)) {
         return Err(Rejection::WrongHolders);
     }
+    let (got, expected) = (message.commitments().len(), terms.commitments_len());
+    if got != expected {
+        return Err(Rejection::CommitmentsLength { got, expected });
+    }
+    let pq = terms.pq;
     if let Some(sealed) = message.sealed().find(|sealed| !sealed.has_encapsulations(index, pq)) {
         return Err(Rejection::WrongEncapsulations { holder: sealed.holder });
     }
@@ -95,7 +100,8 @@ pub(super) struct CheckedInput {
 
 pub(super) fn input(
     context: &ContextDigest,
-    (roster, shared, inputs): (&Roster, &BTreeMap<u32, ShareKeys>, &BTreeMap<u32, Vec<u8>>),
+    (roster, shared): (&Roster, &BTreeMap<u32, ShareKeys>),
+    (inputs, refused): (&BTreeMap<u32, Vec<u8>>, &BTreeSet<u32>),
     expected: u64,
     from: &ParticipantId,
     header: &[u8],
@@ -103,6 +109,9 @@ pub(super) fn input(
     let step = Step::MaskedInput;
     let index = roster.index_of(from).filter(|index| shared.contains_key(index));
     let index = index.ok_or_else(|| Rejection::NotInStep { id: from.clone(), step })?;
+    if refused.contains(&index) {
+        return Err(Rejection::RefusedInput { id: from.clone() });
+    }
     let decoded = MaskedInput::decode(header)?;
     check_sender(context, &decoded.context, index, decoded.index)?;
     let receipt = receipt(inputs.get(&index).map(Vec::as_slice), header, step)?;

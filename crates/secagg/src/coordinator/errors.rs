@@ -53,6 +53,14 @@ pub enum Rejection {
     /// Shares for others than the neighbours.
     #[error("the shares are not for exactly this participant's neighbours")]
     WrongHolders,
+    /// Commitments of another length than the attempt's proofs have.
+    #[error("the message has {got} bytes of commitments, {expected} belong there")]
+    CommitmentsLength {
+        /// In the message.
+        got: usize,
+        /// By the context.
+        expected: usize,
+    },
     /// Sealed shares without the encapsulations that belong there, or with others.
     #[error("the shares for participant {holder} do not have the encapsulations that the policy asks for")]
     WrongEncapsulations {
@@ -64,7 +72,7 @@ pub enum Rejection {
     InputLength {
         /// In the header.
         announced: u64,
-        /// For this vector and ring.
+        /// For this vector and ring, with the proof.
         expected: u64,
     },
     /// The upload is not what the header signed.
@@ -81,6 +89,12 @@ pub enum Rejection {
     ForeignComplaint {
         /// About whom.
         dealer: u32,
+    },
+    /// The proof that came with this participant's input is no good: it is a dropout for the rest of the attempt.
+    #[error("the input of {id} was refused: what it proves does not hold")]
+    RefusedInput {
+        /// Whose it is.
+        id: ParticipantId,
     },
     /// The bits behind the last value have to be zero.
     #[error("the input is not a packed vector: the bits behind its last value are not zero")]

@@ -97,6 +97,7 @@ fn attack() -> Attack {
         pq: false,
         min_survivors: MIN_SURVIVORS,
         faults: Faults { corrupt: 0, max_dropout_fraction: 0.01 },
+        proof: None,
     };
     let seed = |at: u32| [u8::try_from(at).expect("few"); 32];
     let keys: Vec<SigningKey> = (0..N).map(|at| SigningKey::from_bytes(&seed(at))).collect();
@@ -149,7 +150,7 @@ fn attack() -> Attack {
         let (state, upload) = state.mask_input(&delivered, &keys[at]).expect("enough neighbours");
         if places.stretch.contains(&index) {
             let mut adder = sum.begin(&ids[at]).expect("once");
-            adder.push(&upload.packed).expect("of the right length");
+            adder.push(&upload.bytes).expect("of the right length");
             adder.finish().expect("of the right length");
         }
         states.insert(index, state);

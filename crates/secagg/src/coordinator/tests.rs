@@ -21,7 +21,7 @@ struct Attempt {
 
 fn attempts() -> Vec<Attempt> {
     let vectors: Value =
-        serde_json::from_str(include_str!("../../../../vectors/secagg/protocol-v2.json")).expect("JSON");
+        serde_json::from_str(include_str!("../../../../vectors/secagg/protocol-v3.json")).expect("JSON");
     let bytes = |value: &Value| hex::decode(value.as_str().expect("text")).expect("hex");
     let attempt = |attempt: &Value| {
         let parties = attempt["participants"].as_array().expect("participants");

@@ -26,7 +26,8 @@ pub fn recode(bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
         kind::SHARE_KEYS => {
             let (decoded, context) = ShareKeys::decode(bytes)?;
             let records: Vec<Vec<u8>> = decoded.sealed().map(|sealed| sealed.encode()).collect();
-            unsigned(ShareKeys::encode(&context, decoded.index, &decoded.self_seed_commitment, &records, &key))
+            let committed = (&decoded.self_seed_commitment, decoded.commitments());
+            unsigned(ShareKeys::encode(&context, decoded.index, committed, &records, &key))
         }
         kind::DELIVERED_SHARES => DeliveredShares::decode(bytes)?.encode(),
         kind::MASKED_INPUT => unsigned(MaskedInput::decode(bytes)?.encode(&key)),

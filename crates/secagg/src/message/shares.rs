@@ -1,13 +1,16 @@
 //! ShareKeys: what a dealer seals for its neighbours, and what each of them is given with the evidence that it is that.
+//! Beside it stand the commitments of its proof, where inputs carry one: signed with the shares, and shown to neighbours
+//! by their digest only.
 
 use super::signature::{Claim, Signer, verify};
-use super::{NEIGHBOURS_MAX, SHARES_PATH_MAX, begin, kind, open, read_path, write_path};
+use super::{COMMITMENTS_MAX, NEIGHBOURS_MAX, SHARES_PATH_MAX, begin, kind, open, read_path, write_path};
 use crate::canonical::{Malformed, Reader, Writer};
 use crate::certificate_key::CertificateKey;
 use crate::context::{ContextDigest, VERSION};
 use crate::keys::{Encapsulation, PlainShares, ShareCommitments};
 use crate::labels;
 use crate::merkle::{self, Hash};
+use sha2::{Digest as _, Sha256};
 use std::ops::Range;
 
 /// What a dealer sealed for one holder, with the commitments that the holder checks it against.
@@ -56,18 +59,32 @@ impl<'a> SealedShares<'a> {
     }
 }
 
-/// What a dealer signs: its sealed shares by the root of a tree over them, so that each holder can check its own.
-pub(crate) fn shares_statement(
-    context: &ContextDigest,
-    dealer: u32,
-    self_seed_commitment: &Hash,
-    holders: u32,
-    root: &Hash,
-) -> Vec<u8> {
-    let mut out = Writer::new();
-    out.bytes(labels::SHARES_SIGNATURE).u16(VERSION).raw(&context.0).u32(dealer).raw(self_seed_commitment);
-    out.u32(holders).raw(root);
-    out.finish()
+/// SHA-256 of the commitments that a dealer sent; also where there are none.
+pub(crate) fn commitments_digest(commitments: &[u8]) -> Hash {
+    Sha256::digest(commitments).into()
+}
+
+/// What a dealer signs.
+#[derive(Clone, Copy)]
+pub(crate) struct SharesStatement<'a> {
+    pub(crate) context: &'a ContextDigest,
+    pub(crate) dealer: u32,
+    pub(crate) self_seed_commitment: &'a Hash,
+    /// [`commitments_digest`].
+    pub(crate) commitments: &'a Hash,
+    pub(crate) holders: u32,
+    /// Of the tree over its sealed shares, so that each holder can check its own.
+    pub(crate) root: &'a Hash,
+}
+
+impl SharesStatement<'_> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let Self { context, dealer, self_seed_commitment, commitments, holders, root } = *self;
+        let mut out = Writer::new();
+        out.bytes(labels::SHARES_SIGNATURE).u16(VERSION).raw(&context.0).u32(dealer).raw(self_seed_commitment);
+        out.raw(commitments).u32(holders).raw(root);
+        out.finish()
+    }
 }
 
 /// Step 1, participant: a sealed pair of shares for each neighbour, with commitments, as it was received.
@@ -75,6 +92,10 @@ pub(crate) fn shares_statement(
 pub(crate) struct ShareKeys {
     pub(crate) index: u32,
     pub(crate) self_seed_commitment: Hash,
+    /// Where the commitments of the proof are in the message.
+    commitments: Range<usize>,
+    /// [`commitments_digest`] of them.
+    commitments_digest: Hash,
     /// Ascending by holder: where the bytes of its [`SealedShares`] are in the message.
     records: Vec<(u32, Range<usize>)>,
     tree: merkle::Tree,
@@ -83,23 +104,30 @@ pub(crate) struct ShareKeys {
 }
 
 impl ShareKeys {
-    /// `records` are encoded [`SealedShares`], ascending by holder.
+    /// - `commitments`: at most [`COMMITMENTS_MAX`] bytes.
+    /// - `records`: encoded [`SealedShares`], ascending by holder.
     pub(crate) fn encode(
         context: &ContextDigest,
         index: u32,
-        self_seed_commitment: &Hash,
+        (self_seed_commitment, commitments): (&Hash, &[u8]),
         records: &[Vec<u8>],
         signer: &impl Signer,
     ) -> Vec<u8> {
         let leaves: Vec<Hash> = records.iter().map(|record| merkle::leaf(record)).collect();
-        let holders = u32::try_from(records.len()).expect("no more than neighbours");
-        let statement = shares_statement(context, index, self_seed_commitment, holders, &merkle::root(&leaves));
+        let statement = SharesStatement {
+            context,
+            dealer: index,
+            self_seed_commitment,
+            commitments: &commitments_digest(commitments),
+            holders: u32::try_from(records.len()).expect("no more than neighbours"),
+            root: &merkle::root(&leaves),
+        };
         let mut out = begin(kind::SHARE_KEYS, context);
-        out.u32(index).raw(self_seed_commitment).count(records.len());
+        out.u32(index).raw(self_seed_commitment).bytes(commitments).count(records.len());
         for record in records {
             out.raw(record);
         }
-        out.raw(&signer.sign(&statement));
+        out.raw(&signer.sign(&statement.bytes()));
         out.finish()
     }
 
@@ -107,6 +135,10 @@ impl ShareKeys {
         let (mut input, context) = open(bytes, kind::SHARE_KEYS)?;
         let index = input.u32("index")?;
         let self_seed_commitment = input.hash("self-mask seed commitment")?;
+        let commitments = input.bytes(COMMITMENTS_MAX, "commitments")?;
+        let commitments_digest = commitments_digest(commitments);
+        let behind = bytes.len() - input.rest_len();
+        let commitments = behind - commitments.len()..behind;
         let count = input.count(NEIGHBOURS_MAX, SealedShares::LEN_MIN, "shares")?;
         let mut records = Vec::with_capacity(count);
         for _ in 0..count {
@@ -118,7 +150,10 @@ impl ShareKeys {
         input.finish()?;
         let leaves = records.iter().map(|(_, range)| merkle::leaf(&bytes[range.clone()])).collect();
         let tree = merkle::Tree::new(leaves);
-        Ok((Self { index, self_seed_commitment, records, tree, signature, bytes: bytes.to_vec() }, context))
+        let bytes = bytes.to_vec();
+        let decoded =
+            Self { index, self_seed_commitment, commitments, commitments_digest, records, tree, signature, bytes };
+        Ok((decoded, context))
     }
 
     /// The message.
@@ -126,11 +161,31 @@ impl ShareKeys {
         &self.bytes
     }
 
+    /// The commitments of its proof; empty where inputs carry none.
+    pub(crate) fn commitments(&self) -> &[u8] {
+        &self.bytes[self.commitments.clone()]
+    }
+
+    /// For how many it sealed shares.
+    pub(crate) fn holders_len(&self) -> u32 {
+        u32::try_from(self.records.len()).expect("the decoder bounds the list")
+    }
+
+    /// Of the tree over its sealed shares.
+    pub(crate) fn root(&self) -> Hash {
+        self.tree.root()
+    }
+
     pub(crate) fn is_signed_by(&self, key: &CertificateKey, context: &ContextDigest) -> bool {
-        let holders = u32::try_from(self.records.len()).expect("the decoder bounds the list");
-        let root = self.tree.root();
-        let statement = shares_statement(context, self.index, &self.self_seed_commitment, holders, &root);
-        verify(key, &statement, &self.signature)
+        let statement = SharesStatement {
+            context,
+            dealer: self.index,
+            self_seed_commitment: &self.self_seed_commitment,
+            commitments: &self.commitments_digest,
+            holders: self.holders_len(),
+            root: &self.root(),
+        };
+        verify(key, &statement.bytes(), &self.signature)
     }
 
     pub(crate) fn holders(&self) -> impl Iterator<Item = u32> {
@@ -152,6 +207,7 @@ impl ShareKeys {
         Some(Delivery {
             dealer: self.index,
             self_seed_commitment: self.self_seed_commitment,
+            commitments: self.commitments_digest,
             position: u32::try_from(position).ok()?,
             record: &self.bytes[range.clone()],
             path: self.tree.path(position)?,
@@ -165,6 +221,8 @@ impl ShareKeys {
 pub(crate) struct Delivery<'a> {
     pub(crate) dealer: u32,
     pub(crate) self_seed_commitment: Hash,
+    /// [`commitments_digest`] of what the dealer committed to: for its signature, nothing else.
+    pub(crate) commitments: Hash,
     /// The receiver's place among the dealer's holders.
     pub(crate) position: u32,
     /// Encoded [`SealedShares`].
@@ -175,7 +233,8 @@ pub(crate) struct Delivery<'a> {
 
 impl<'a> Delivery<'a> {
     fn write(&self, out: &mut Writer) {
-        out.u32(self.dealer).raw(&self.self_seed_commitment).u32(self.position).bytes(self.record);
+        out.u32(self.dealer).raw(&self.self_seed_commitment).raw(&self.commitments);
+        out.u32(self.position).bytes(self.record);
         write_path(out, &self.path);
         out.raw(&self.signature);
     }
@@ -184,6 +243,7 @@ impl<'a> Delivery<'a> {
         Ok(Self {
             dealer: input.u32("dealer")?,
             self_seed_commitment: input.hash("self-mask seed commitment")?,
+            commitments: input.hash("digest of the commitments")?,
             position: input.u32("position")?,
             record: input.bytes(RECORD_MAX, "sealed shares")?,
             path: read_path(input, SHARES_PATH_MAX)?,
@@ -200,8 +260,15 @@ impl<'a> Delivery<'a> {
     ) -> Option<Claim<'k>> {
         let leaf = merkle::leaf(self.record);
         let root = merkle::root_of_path(&leaf, self.position as usize, holders as usize, &self.path)?;
-        let statement = shares_statement(context, self.dealer, &self.self_seed_commitment, holders, &root);
-        Some(Claim { key, statement, signature: self.signature })
+        let statement = SharesStatement {
+            context,
+            dealer: self.dealer,
+            self_seed_commitment: &self.self_seed_commitment,
+            commitments: &self.commitments,
+            holders,
+            root: &root,
+        };
+        Some(Claim { key, statement: statement.bytes(), signature: self.signature })
     }
 }
 
@@ -217,7 +284,7 @@ pub(crate) struct DeliveredShares<'a> {
 }
 
 impl<'a> DeliveredShares<'a> {
-    const DELIVERY_LEN_MIN: usize = 4 + 32 + 4 + 4 + SealedShares::LEN_MIN + 4 + 64;
+    const DELIVERY_LEN_MIN: usize = 4 + 32 + 32 + 4 + 4 + SealedShares::LEN_MIN + 4 + 64;
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = begin(kind::DELIVERED_SHARES, &self.context);

@@ -1,5 +1,5 @@
 use super::recode::recode;
-use super::shares::shares_statement;
+use super::shares::SharesStatement;
 use super::signature::signed_bytes;
 use super::*;
 use crate::keys::{Encapsulation, PlainShares, ShareCommitments};
@@ -45,7 +45,7 @@ fn samples() -> [(&'static str, Vec<u8>, Vec<usize>); 9] {
             AnnouncedNeighbour { index: 2, advertisement: vec![9], path: vec![[7; 32], [8; 32]] },
         ],
     };
-    let share_keys = ShareKeys::encode(&CONTEXT, 1, &[9; 32], &[sealed(0), sealed(2)], &key());
+    let share_keys = ShareKeys::encode(&CONTEXT, 1, (&[9; 32], &[8; 5]), &[sealed(0), sealed(2)], &key());
     let (shared, _) = ShareKeys::decode(&share_keys).expect("just encoded");
     let deliveries = [0, 2].map(|holder| shared.delivery(holder).expect("a holder")).to_vec();
     let delivered = DeliveredShares { context: CONTEXT, deliveries }.encode();
@@ -71,12 +71,12 @@ fn samples() -> [(&'static str, Vec<u8>, Vec<usize>); 9] {
     let keys = 36 + 4 + 13 + 32;
     let neighbours = 76 + 4 + 64 + 64;
     let in_record = |at: usize| [at + 68, at + 72, at + 76 + 1_088];
-    let (first, second) = (76, 76 + 80 + 1_088 + 144);
-    let delivery = 40 + 4 + 32 + 4;
+    let (first, second) = (85, 85 + 80 + 1_088 + 144);
+    let delivery = 40 + 4 + 32 + 32 + 4;
     [
         ("AdvertiseKeys", advertisement.clone(), vec![36, keys, keys + 4 + 1_184 + 32, keys + 8 + 1_184 + 32]),
         ("Roster", roster.encode(), vec![76, neighbours, neighbours + 8, neighbours + 12 + advertisement.len()]),
-        ("ShareKeys", share_keys, [&[72][..], &in_record(first), &[second + 68]].concat()),
+        ("ShareKeys", share_keys, [&[72, 81][..], &in_record(first), &[second + 68]].concat()),
         ("DeliveredShares", delivered, [&[36, delivery][..], &[delivery + 4 + 80 + 1_088 + 144]].concat()),
         ("MaskedInput", masked.encode(&key()), vec![112]),
         ("SurvivorList", survivor_list.encode(), vec![36, 40]),
@@ -145,7 +145,7 @@ fn nothing_is_allocated_for_items_that_are_not_there() {
     roster.u32(0).u32(3).raw(&[0; 32]).count(ROSTER_PATH_MAX).raw(&[0; 32]);
     assert_eq!(RosterAnnouncement::decode(&roster.finish()), Err(Malformed::Truncated { field: "inclusion proof" }));
     let mut shares = begin(kind::SHARE_KEYS, &CONTEXT);
-    shares.u32(0).raw(&[0; 32]).count(NEIGHBOURS_MAX).raw(&[0; 1_000]);
+    shares.u32(0).raw(&[0; 32]).bytes(&[]).count(NEIGHBOURS_MAX).raw(&[0; 1_000]);
     assert_eq!(ShareKeys::decode(&shares.finish()).err(), Some(Malformed::Truncated { field: "shares" }));
 }
 
@@ -154,11 +154,65 @@ fn other_versions_and_types_are_named() {
     for (name, bytes, _) in samples() {
         let mut other = bytes.clone();
         other[..2].copy_from_slice(&1u16.to_le_bytes());
-        assert_eq!(recode(&other), Err(Malformed::Version { got: 1, expected: 2 }), "{name}");
+        assert_eq!(recode(&other), Err(Malformed::Version { got: 1, expected: 3 }), "{name}");
     }
     let [_, (_, roster, _), ..] = samples();
     assert_eq!(AdvertiseKeys::decode(&roster), Err(Malformed::Type { got: 2, expected: 1 }));
     assert_eq!(SurvivorList::decode(&roster).err(), Some(Malformed::Type { got: 2, expected: 6 }));
+}
+
+/// Commitments may be as long as they may be, and no longer, whether the bytes are there or not.
+#[test]
+fn commitments_are_bounded() {
+    let encode = |len: usize| ShareKeys::encode(&CONTEXT, 1, (&[9; 32], &vec![6; len]), &[sealed(2)], &key());
+    let (longest, _) = ShareKeys::decode(&encode(COMMITMENTS_MAX)).expect("as long as allowed");
+    assert_eq!(longest.commitments(), vec![6; COMMITMENTS_MAX]);
+    let too_long = Malformed::TooLong { field: "commitments", len: COMMITMENTS_MAX + 1, max: COMMITMENTS_MAX };
+    assert_eq!(ShareKeys::decode(&encode(COMMITMENTS_MAX + 1)).err(), Some(too_long));
+    let mut claimed = begin(kind::SHARE_KEYS, &CONTEXT);
+    claimed.u32(1).raw(&[9; 32]).u32(u32::try_from(COMMITMENTS_MAX).expect("512 KiB"));
+    assert_eq!(ShareKeys::decode(&claimed.finish()).err(), Some(Malformed::Truncated { field: "commitments" }));
+}
+
+/// What a survivor committed to, as a file: one encoding, of bounded fields, which ends where it ends.
+#[test]
+fn signed_commitments_are_read_as_they_were_written() {
+    let written = SignedCommitments {
+        id: ParticipantId::new("participant-a").expect("a valid name"),
+        certificates: vec![1, 2, 3],
+        index: 4,
+        self_seed_commitment: [5; 32],
+        commitments: vec![6; 70],
+        holders: 7,
+        root: [8; 32],
+        signature: [9; 64],
+    };
+    let bytes = written.to_bytes();
+    assert_eq!(SignedCommitments::from_bytes(&bytes), Ok(written.clone()));
+    for len in 0..bytes.len() {
+        let got = SignedCommitments::from_bytes(&bytes[..len]);
+        assert!(matches!(got, Err(Malformed::Truncated { .. })), "{len} bytes: {got:?}");
+    }
+    let longer = [&bytes[..], &[0]].concat();
+    assert_eq!(SignedCommitments::from_bytes(&longer), Err(Malformed::Trailing { extra: 1 }));
+    let older = [&[2, 0], &bytes[2..]].concat();
+    assert_eq!(SignedCommitments::from_bytes(&older), Err(Malformed::Version { got: 2, expected: VERSION }));
+    let neighbours = u32::try_from(NEIGHBOURS_MAX).expect("few");
+    let with = |holders| SignedCommitments { holders, ..written.clone() }.to_bytes();
+    assert!(SignedCommitments::from_bytes(&with(neighbours)).is_ok());
+    let max = NEIGHBOURS_MAX;
+    let too_many = Malformed::TooLong { field: "holders", len: max + 1, max };
+    assert_eq!(SignedCommitments::from_bytes(&with(neighbours + 1)), Err(too_many));
+    // The lengths of the name, the chain and the commitments, which nobody allocates for.
+    for (at, field) in [(2, "participant"), (19, "certificates"), (62, "commitments")] {
+        let mut lying = bytes.clone();
+        lying[at..at + 4].fill(0xff);
+        let got = SignedCommitments::from_bytes(&lying);
+        assert!(matches!(got, Err(Malformed::TooLong { field: named, .. }) if named == field), "{field}: {got:?}");
+    }
+    let mut bad_name = bytes;
+    bad_name[6] = b'/';
+    assert_eq!(SignedCommitments::from_bytes(&bad_name), Err(Malformed::Value { field: "participant" }));
 }
 
 #[test]
@@ -201,7 +255,15 @@ fn a_signature_has_one_meaning() {
     let root = [1; 32];
     let statements = [
         signed_bytes(&samples()[0].1),
-        shares_statement(&CONTEXT, 1, &root, 3, &root),
+        SharesStatement {
+            context: &CONTEXT,
+            dealer: 1,
+            self_seed_commitment: &root,
+            commitments: &root,
+            holders: 3,
+            root: &root,
+        }
+        .bytes(),
         roster_statement(&CONTEXT, 3, &root),
         survivor_list_statement(&CONTEXT, &root, &survivors),
         survivors_statement(&CONTEXT, &root, &survivors),

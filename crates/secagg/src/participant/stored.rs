@@ -1,8 +1,8 @@
 //! The participant's state as bytes, to be stored before its message is sent. They hold secrets: the caller encrypts.
 
 use super::{
-    AwaitingRoster, AwaitingShares, AwaitingSignatures, AwaitingSurvivors, Finished, Neighbour, PeerKeys, Place,
-    Session,
+    Attachment, AwaitingRoster, AwaitingShares, AwaitingSignatures, AwaitingSurvivors, Finished, Neighbour, PeerKeys,
+    Place, Session,
 };
 use crate::canonical::{Malformed, Reader, Writer};
 use crate::certificate_key::CertificateKey;
@@ -82,10 +82,15 @@ impl Stored {
         match self {
             Self::AwaitingRoster(state) => {
                 write_input(&mut out, &state.input);
+                // Of the lengths that the context names.
+                if let Some(Attachment { commitments, proof }) = &state.attachment {
+                    out.raw(commitments).raw(proof);
+                }
                 out.raw(&state.root.0.bytes()[..]).raw(&state.channel.bytes()[..]);
             }
             Self::AwaitingShares(state) => {
                 write_input(&mut out, &state.input);
+                out.raw(&state.proof);
                 out.raw(&state.root.0.bytes()[..]).raw(&state.channel.bytes()[..]);
                 out.raw(&state.self_seed.0.bytes()[..]);
                 write_place(&mut out, &state.place);
@@ -137,12 +142,14 @@ impl Stored {
         let state = match step {
             Step::AdvertiseKeys => {
                 let vector = read_input(&mut input, &session.context)?;
+                let attachment = read_attachment(&mut input, &session.context)?;
                 let root = Root(read_secret(&mut input)?);
                 let channel = read_channel(&mut input, &session.context)?;
-                Self::AwaitingRoster(AwaitingRoster { session, input: vector, root, channel, sent })
+                Self::AwaitingRoster(AwaitingRoster { session, input: vector, attachment, root, channel, sent })
             }
             Step::ShareKeys => {
                 let vector = read_input(&mut input, &session.context)?;
+                let proof = input.raw(session.context.proof_len(), "proof")?.to_vec();
                 let root = Root(read_secret(&mut input)?);
                 let channel = read_channel(&mut input, &session.context)?;
                 let self_seed = SelfSeed(read_secret(&mut input)?);
@@ -151,8 +158,17 @@ impl Stored {
                 if !peers.keys().eq(place.neighbours.keys()) {
                     return Err(Malformed::Value { field: "neighbours' keys" }.into());
                 }
-                let state = AwaitingShares { session, input: vector, root, self_seed, channel, place, peers, sent };
-                Self::AwaitingShares(state)
+                Self::AwaitingShares(AwaitingShares {
+                    session,
+                    input: vector,
+                    proof,
+                    root,
+                    self_seed,
+                    channel,
+                    place,
+                    peers,
+                    sent,
+                })
             }
             Step::MaskedInput => {
                 let place = read_place(&mut input)?;
@@ -193,11 +209,13 @@ impl Stored {
         FIXED_MAX
             + self.message().len()
             + packed_len(vector, context.bits).unwrap_or(0)
+            + context.commitments_len()
+            + context.proof_len()
             + neighbours * PER_NEIGHBOUR_MAX
     }
 }
 
-/// Bytes of a stored state beside its message, its input and its neighbours.
+/// Bytes of a stored state beside its message, its input with what is attached to it, and its neighbours.
 const FIXED_MAX: usize = 1_024 + ROSTER_MAX / 8;
 /// Bytes of a stored neighbour with its shares.
 const PER_NEIGHBOUR_MAX: usize = 3 * 1_024;
@@ -211,6 +229,14 @@ fn read_input(input: &mut Reader<'_>, context: &Context) -> Result<RingVector, M
     let len = usize::try_from(context.vector_len).map_err(|_| bad)?;
     let bytes = packed_len(len, context.bits).ok_or(bad)?;
     unpack(input.raw(bytes, "input")?, len, context.bits).map_err(|_| bad)
+}
+
+fn read_attachment(input: &mut Reader<'_>, context: &Context) -> Result<Option<Attachment>, Malformed> {
+    if context.proof.is_none() {
+        return Ok(None);
+    }
+    let commitments = input.raw(context.commitments_len(), "commitments")?.to_vec();
+    Ok(Some(Attachment { commitments, proof: input.raw(context.proof_len(), "proof")?.to_vec() }))
 }
 
 fn read_secret(input: &mut Reader<'_>) -> Result<SecretScalar, Malformed> {

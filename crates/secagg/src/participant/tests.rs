@@ -21,6 +21,7 @@ fn session() -> Session {
         pq: true,
         min_survivors: 3,
         faults: Faults { corrupt: 0, max_dropout_fraction: 0.0 },
+        proof: None,
     };
     let id = ParticipantId::new("the-holder").expect("a valid name");
     Session { digest: context.digest(), context, id }

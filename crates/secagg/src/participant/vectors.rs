@@ -1,5 +1,5 @@
-//! Known answers: whole attempts from a fixed seed, with their secrets, in `vectors/secagg/protocol-v2.json`. The
-//! messages of version 2 do not change; what does needs another version. `tests/second_implementation.rs` lets a program
+//! Known answers: whole attempts from a fixed seed, with their secrets, in `vectors/secagg/protocol-v3.json`. The
+//! messages of version 3 do not change; what does needs another version. `tests/second_implementation.rs` lets a program
 //! in another language compute the same attempt from the same secrets.
 //!
 //! Written anew by the test below with `SORDINO_WRITE_VECTORS=1` in its environment.
@@ -8,8 +8,8 @@ mod steps;
 
 use super::*;
 use crate::certificate_key::BadCertificateKey;
-use crate::context::{Faults, Prg};
-use crate::coordinator::{Coordinator, Outgoing, PayloadHasher, Setup, Timing};
+use crate::context::{Faults, Prg, ProofTerms};
+use crate::coordinator::{Coordinator, Outgoing, Setup, Timing};
 use ed25519_dalek::SigningKey;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng as _, SeedableRng as _};
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use sordino_codec::{Encoding, EncodingSpec, MetricSpec, RingBits};
 use steps::{Recorded, Sharing, mask_json, mask_secret, pair_masks, quantile, shares};
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../vectors/secagg/protocol-v2.json");
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../vectors/secagg/protocol-v3.json");
 
 /// Certificates are bare keys here: what a deployment encodes is opaque to the protocol.
 struct BareKeys {
@@ -51,6 +51,7 @@ fn context() -> Context {
         pq: true,
         min_survivors: 3,
         faults: Faults { corrupt: 0, max_dropout_fraction: 0.25 },
+        proof: None,
     }
 }
 
@@ -58,6 +59,7 @@ struct Party {
     id: ParticipantId,
     key: SigningKey,
     input: Vec<i64>,
+    attachment: Option<Attachment>,
     known: serde_json::Map<String, Value>,
 }
 
@@ -75,6 +77,12 @@ fn keys_json(keys: &PublicKeys) -> Value {
     json!({ "x25519": hex::encode(keys.x25519), "ml_kem_768": keys.kem.as_ref().map(|kem| hex::encode(&kem[..])) })
 }
 
+/// Any bytes of the lengths that belong there, other ones for each participant: the protocol does not look into them.
+fn attachment(at: i64, terms: &ProofTerms) -> Attachment {
+    let bytes = |len: u32, step: i64| (0..i64::from(len)).map(|i| (at * 64 + i * step).to_le_bytes()[0]).collect();
+    Attachment { commitments: bytes(terms.commitments_len, 3), proof: bytes(terms.proof_len, 5) }
+}
+
 /// Four participants, the last of which falls silent after `ShareKeys`.
 fn attempt(context: &Context) -> Value {
     let mut rng = Recorded::new([0x42; 32]);
@@ -89,6 +97,7 @@ fn attempt(context: &Context) -> Value {
             id: ParticipantId::new(&format!("participant-{at}")).expect("a valid name"),
             key: seed(),
             input: (0..21).map(|i| (at + 1) * (i * i * 97 - 20_000)).collect(),
+            attachment: context.proof.as_ref().map(|terms| attachment(at, terms)),
             known: serde_json::Map::new(),
         })
         .collect();
@@ -106,7 +115,8 @@ fn attempt(context: &Context) -> Value {
     for party in &mut parties {
         let certificates = party.key.verifying_key().to_bytes();
         let identity = Identity { id: &party.id, certificates: &certificates };
-        let input = RingVector::from_centered(&party.input, context.bits).expect("in the ring");
+        let vector = RingVector::from_centered(&party.input, context.bits).expect("in the ring");
+        let input = Input { vector, attachment: party.attachment.clone() };
         let state = AwaitingRoster::advertise(context.clone(), identity, input, &party.key, &mut rng).expect("valid");
         let (channel, mask) = (state.channel.public(), state.session.mask_secret(&state.root).public());
         coordinator.message(Step::AdvertiseKeys, &party.id, state.message(), 0).expect("honest");
@@ -114,6 +124,10 @@ fn attempt(context: &Context) -> Value {
             "id": party.id.as_str(),
             "signing_seed": hex::encode(party.key.to_bytes()),
             "input": party.input,
+            "attachment": party.attachment.as_ref().map(|Attachment { commitments, proof }| json!({
+                "commitments": hex::encode(commitments),
+                "proof": hex::encode(proof),
+            })),
             "root": hex::encode(state.root.0.bytes()),
             "channel_secret": hex::encode(&state.channel.bytes()[..]),
             "mask_secret": mask_secret(&state),
@@ -163,15 +177,15 @@ fn attempt(context: &Context) -> Value {
         let delivered = opening(&coordinator, Step::MaskedInput, &party.id);
         party.note("pair_masks", pair_masks(&state, &delivered));
         let (state, upload) = state.mask_input(&delivered, &party.key).expect("an honest coordinator");
-        let mut hasher = PayloadHasher::new();
-        hasher.update(&upload.packed);
+        let mut hasher = coordinator.hasher();
+        hasher.update(&upload.bytes);
         coordinator.input(&party.id, &upload.header, &hasher.finish(), 0).expect("honest");
         let mut adder = sum.begin(&party.id).expect("once");
-        adder.push(&upload.packed).expect("of the right length");
+        adder.push(&upload.bytes).expect("of the right length");
         adder.finish().expect("of the right length");
         party.note("delivered_shares", hex::encode(&delivered));
         party.note("masked_input", hex::encode(&upload.header));
-        party.note("packed", hex::encode(&upload.packed));
+        party.note("upload", hex::encode(&upload.bytes));
         awaiting_survivors.push(state);
     }
     coordinator = coordinator.close(0).expect("three of four");
@@ -217,6 +231,11 @@ fn attempt(context: &Context) -> Value {
             "min_survivors": context.min_survivors,
             "corrupt": context.faults.corrupt,
             "max_dropout_fraction": context.faults.max_dropout_fraction,
+            "proof": context.proof.map(|ProofTerms { claim, commitments_len, proof_len }| json!({
+                "claim": hex::encode(claim),
+                "commitments_len": commitments_len,
+                "proof_len": proof_len,
+            })),
         },
         "context_digest": hex::encode(context.digest().as_bytes()),
         "registrar_key": hex::encode(registrar.verifying_key().to_bytes()),
@@ -273,13 +292,13 @@ fn graphs() -> Value {
 /// The header of an input whose sender could not open the shares of two of its four dealers.
 fn complaint() -> Value {
     let (context, key) = (context().digest(), SigningKey::from_bytes(&[8; 32]));
-    let (index, dealers, complaints, packed) = (2, [0, 1, 3, 7], vec![1, 7], b"what is packed".as_slice());
+    let (index, dealers, complaints, upload) = (2, [0, 1, 3, 7], vec![1, 7], b"what is packed".as_slice());
     let header = MaskedInput {
         context,
         index,
         dealers: dealers_digest(&context, &dealers),
-        len: packed.len() as u64,
-        digest: payload_digest(packed),
+        len: upload.len() as u64,
+        digest: payload_digest(upload),
         complaints: complaints.clone(),
     };
     json!({
@@ -287,7 +306,7 @@ fn complaint() -> Value {
         "index": index,
         "dealers": dealers,
         "complaints": complaints,
-        "packed": hex::encode(packed),
+        "upload": hex::encode(upload),
         "masked_input": hex::encode(header.encode(&key)),
     })
 }
@@ -346,10 +365,16 @@ fn encodings() -> Value {
 #[test]
 fn known_answers() {
     let narrow = context();
-    let wide =
-        Context { bits: RingBits::new(45).expect("a ring"), prg: Prg::Aes128Ctr, attempt: 3, pq: false, ..context() };
+    let wide = Context {
+        bits: RingBits::new(45).expect("a ring"),
+        prg: Prg::Aes128Ctr,
+        attempt: 3,
+        pq: false,
+        proof: Some(ProofTerms { claim: [0x44; 32], commitments_len: 64, proof_len: 33 }),
+        ..context()
+    };
     let today = json!({
-        "about": "Attempts of sordino/secagg version 2 from a fixed seed, with every secret: see docs/protocol.md. Byte strings are hexadecimal.",
+        "about": "Attempts of sordino/secagg version 3 from a fixed seed, with every secret: see docs/protocol.md. Byte strings are hexadecimal.",
         "attempts": [attempt(&narrow), attempt(&wide)],
         "complaint": complaint(),
         "graphs": graphs(),

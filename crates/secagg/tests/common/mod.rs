@@ -11,10 +11,10 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 use sordino_codec::{RingBits, RingVector};
 use sordino_secagg::coordinator::{
-    Abort, Coordinator, Millis, Outgoing, PayloadHasher, Receipt, Rejection, RunningSum, Setup, Timing,
+    Abort, Coordinator, Millis, Outgoing, Receipt, Rejection, RunningSum, Setup, Timing,
 };
-use sordino_secagg::participant::{AwaitingRoster, Identity, Refusal, Stored, Trust};
-use sordino_secagg::{CertificateKey, Context, Faults, ParticipantId, Prg, Signer, Step, merkle};
+use sordino_secagg::participant::{Attachment, AwaitingRoster, Identity, Input, Refusal, Stored, Trust};
+use sordino_secagg::{CertificateKey, Context, Faults, ParticipantId, Prg, ProofTerms, Signer, Step, merkle};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A certificate: the participant's key, and the authority's signature of its name and key.
@@ -62,8 +62,10 @@ pub(crate) struct Party {
     pub(crate) p256: Option<P256Signer>,
     pub(crate) certificates: Vec<u8>,
     pub(crate) input: Vec<i64>,
+    /// What its input carries, where the context asks for it.
+    pub(crate) attachment: Option<Attachment>,
     pub(crate) state: Option<Stored>,
-    /// The packed masked input, once there is one.
+    /// The packed masked input and its proof, once there is one.
     pub(crate) upload: Vec<u8>,
 }
 
@@ -150,7 +152,18 @@ pub(crate) fn context(faults: Faults) -> Context {
         pq: true,
         min_survivors: 3,
         faults,
+        proof: None,
     }
+}
+
+/// Any bytes: what a proof is, the protocol does not know.
+fn attachment(terms: &ProofTerms, rng: &mut ChaCha20Rng) -> Attachment {
+    let mut bytes = |len: u32| {
+        let mut bytes = vec![0; len as usize];
+        rng.fill_bytes(&mut bytes);
+        bytes
+    };
+    Attachment { commitments: bytes(terms.commitments_len), proof: bytes(terms.proof_len) }
 }
 
 pub(crate) fn bits(bits: u8) -> RingBits {
@@ -179,7 +192,8 @@ impl World {
                 let certificates = certify(&authority, &id, &key.verifying_key());
                 let value = |_| (rng.next_u64() % (2 * max.unsigned_abs() + 1)).cast_signed().wrapping_sub(max);
                 let input = (0..context.vector_len).map(value).collect();
-                Party { id, key, p256: None, certificates, input, state: None, upload: Vec::new() }
+                let attachment = context.proof.map(|terms| attachment(&terms, &mut rng));
+                Party { id, key, p256: None, certificates, input, attachment, state: None, upload: Vec::new() }
             })
             .collect();
         let cohort = parties.iter().map(|party| (party.id.clone(), party.certificate_key())).collect();
@@ -264,7 +278,8 @@ impl World {
     /// Encodes the input and makes the participant's advertisement, in a context of its own.
     pub(crate) fn advertise_in(&mut self, at: usize, context: Context) {
         let party = &mut self.parties[at];
-        let input = RingVector::from_centered(&party.input, context.bits).expect("inputs fit the ring");
+        let vector = RingVector::from_centered(&party.input, context.bits).expect("inputs fit the ring");
+        let input = Input { vector, attachment: party.attachment.clone() };
         let identity = Identity { id: &party.id, certificates: &party.certificates };
         let state = AwaitingRoster::advertise(context, identity, input, &*party, &mut self.rng).expect("a valid input");
         party.state = Some(Stored::AwaitingRoster(state));
@@ -325,11 +340,11 @@ impl World {
     }
 
     /// An upload in two pieces, as a coordinator's shell takes it.
-    pub(crate) fn send_input(&mut self, from: usize, header: &[u8], packed: &[u8]) -> Result<Receipt, Rejection> {
+    pub(crate) fn send_input(&mut self, from: usize, header: &[u8], upload: &[u8]) -> Result<Receipt, Rejection> {
         let id = self.parties[from].id.clone();
         let receipt = self.coordinator().check_input(&id, header)?;
-        let (one, two) = packed.split_at(packed.len() / 2);
-        let mut hasher = PayloadHasher::new();
+        let (one, two) = upload.split_at(upload.len() / 2);
+        let mut hasher = self.coordinator().hasher();
         hasher.update(one);
         hasher.update(two);
         self.coordinator_mut().input(&id, header, &hasher.finish(), 0)?;
@@ -434,7 +449,7 @@ fn answer(
         Stored::AwaitingShares(state) => {
             let (state, upload) = state.mask_input(opening, key)?;
             assert_eq!(state.message(), upload.header);
-            (Stored::AwaitingSurvivors(state), Some(upload.packed))
+            (Stored::AwaitingSurvivors(state), Some(upload.bytes))
         }
         Stored::AwaitingSurvivors(state) => {
             (Stored::AwaitingSignatures(state.sign_survivors(opening, anchors, key)?), None)

@@ -43,10 +43,10 @@ impl Adversary {
                 let shares = ShareKeys::parse(bytes).map(|shares| self.few_wrong_shares(shares).sign(key));
                 shares.map(say).into_iter().collect()
             }
-            (Script::ComplainsFalsely, Request::Upload { header, packed }) => {
+            (Script::ComplainsFalsely, Request::Upload { header, bytes }) => {
                 let header =
                     MaskedInput::parse(header).map(|header| self.false_complaint(who, attempt, &header).sign(key));
-                header.map(|header| Request::Upload { header, packed: packed.clone() }).into_iter().collect()
+                header.map(|header| Request::Upload { header, bytes: bytes.clone() }).into_iter().collect()
             }
             (Script::ComplainsFalsely, Request::Say { step: Step::Unmasking, bytes }) => {
                 // Half of them reveal the rest as they have to.
@@ -90,7 +90,7 @@ impl Adversary {
         match &mut request {
             Request::Say { bytes, .. } => *bytes = noise,
             Request::Upload { header, .. } if noise.len().is_multiple_of(64) => *header = noise,
-            Request::Upload { packed, .. } => *packed = noise,
+            Request::Upload { bytes, .. } => *bytes = noise,
             Request::Ask { .. } => {}
         }
         request
@@ -171,10 +171,10 @@ impl Adversary {
             Request::Say { step: step @ Step::Unmasking, bytes } => {
                 Some(other(*step, self.wrong_reveals(Unmasking::parse(bytes)?).sign(key)))
             }
-            Request::Upload { header, packed } => {
+            Request::Upload { header, bytes } => {
                 let dealers: Hash = self.dice.bytes();
                 let header = MaskedInput { dealers, ..MaskedInput::parse(header)? }.sign(key);
-                Some(Request::Upload { header, packed: packed.clone() })
+                Some(Request::Upload { header, bytes: bytes.clone() })
             }
             Request::Say { step: Step::MaskedInput, .. } | Request::Ask { .. } => None,
         }

@@ -25,7 +25,7 @@ pub(super) fn replay(
 ) -> Result<Coordinator, Abort> {
     let outcome = match entry {
         Entry::Message { step, from, bytes, at } => core.message(*step, from, bytes, *at),
-        Entry::Input { from, header, at } => core.input(from, header, &hash(&spool[from]), *at),
+        Entry::Input { from, header, at } => core.input(from, header, &hash(core.hasher(), &spool[from]), *at),
         Entry::Closed { at } => return core.close(*at),
         Entry::RosterSigned { signature, at } => return Ok(core.roster_signed(*signature, *at)),
         Entry::SurvivorsSigned { signature, at } => return Ok(core.survivors_signed(*signature, *at)),
@@ -48,9 +48,9 @@ fn forget_survivor(journal: &mut Vec<Entry>) {
 const CLOSED_WITH_INPUTS: usize = 3;
 
 /// Adds a payload to the sum, in pieces, as they come from a disk.
-pub(super) fn add(sum: &mut RunningSum, from: &ParticipantId, packed: &[u8]) {
+pub(super) fn add(sum: &mut RunningSum, from: &ParticipantId, upload: &[u8]) {
     let mut adder = sum.begin(from).expect("an input enters the sum once");
-    for piece in packed.chunks(PIECE) {
+    for piece in upload.chunks(PIECE) {
         adder.push(piece).expect("the length was checked");
     }
     adder.finish().expect("length and padding were checked");
@@ -60,9 +60,8 @@ pub(super) fn add(sum: &mut RunningSum, from: &ParticipantId, packed: &[u8]) {
 const PIECE: usize = 61;
 
 /// Reads a payload to its end.
-pub(super) fn hash(packed: &[u8]) -> Payload {
-    let mut hasher = PayloadHasher::new();
-    packed.chunks(PIECE).for_each(|piece| hasher.update(piece));
+pub(super) fn hash(mut hasher: PayloadHasher, upload: &[u8]) -> Payload {
+    upload.chunks(PIECE).for_each(|piece| hasher.update(piece));
     hasher.finish()
 }
 

@@ -16,7 +16,7 @@ use rustls::pki_types::{PrivateKeyDer, pem::PemObject as _};
 use sordino_participant::Summary;
 use sordino_secagg::{
     CertificateKey, ParticipantId, Step,
-    coordinator::{Coordinator, Outgoing, PayloadHasher, Setup, Timing},
+    coordinator::{Coordinator, Outgoing, Setup, Timing},
 };
 use sordino_wire::{
     Code,
@@ -180,7 +180,7 @@ impl Fake {
         let id = &self.ids[place];
         // What a victim of a lie says may be of no use to the core.
         let _ = if step == Step::MaskedInput {
-            let mut hasher = PayloadHasher::new();
+            let mut hasher = core.hasher();
             hasher.update(&scene.inputs[&place]);
             core.input(id, bytes, &hasher.finish(), 0)
         } else {
