@@ -115,6 +115,18 @@ CREATE TABLE culprits (
     FOREIGN KEY (task, round, attempt) REFERENCES attempts (task, round, attempt)
 );
 
+-- Whether the commitments of a group's survivors open to what the group's sum came to. Names are one per line, in order.
+CREATE TABLE checks (
+    task         TEXT   NOT NULL,
+    round        BIGINT NOT NULL,
+    attempt      BIGINT NOT NULL,
+    group_number BIGINT NOT NULL CHECK (group_number >= 0),
+    passed       BIGINT NOT NULL CHECK (passed IN (0, 1)),
+    members      TEXT   NOT NULL,
+    PRIMARY KEY (task, round, attempt, group_number),
+    FOREIGN KEY (task, round, attempt) REFERENCES attempts (task, round, attempt)
+);
+
 -- What the registrar has signed, where it lives beside the coordinator: of each attempt, by the digest of its context, one
 -- roster, and one survivor list of it. Nothing here is ever changed or deleted.
 CREATE TABLE registrar_signed (

@@ -44,7 +44,7 @@ pub use principals::{Enrolled, JoinTokenRow, NewJoinToken, NewPrincipal, Princip
 pub use registrar::Signing;
 pub use rounds::{AttemptStart, RoundOutcome, RoundRow, round_state};
 pub use spool::{Spool, SpoolKey};
-pub use standing::{CulpritRow, DisputeRow, Findings, NewCulprit, NewDispute};
+pub use standing::{CheckRow, CulpritRow, DisputeRow, Findings, NewCheck, NewCulprit, NewDispute};
 pub use tasks::{ModelRow, NewTask, TaskRow, task_state};
 
 use sqlx::{

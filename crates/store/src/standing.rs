@@ -1,5 +1,6 @@
-//! What the attempts of a task have shown of its participants: who is in dispute with whom, and who was found to be
-//! corrupt. It is written in the transaction that ends the attempt, and stays as long as the task.
+//! What the attempts of a task have shown of its participants: who is in dispute with whom, whose commitments opened to
+//! the sum of their group and whose did not, and who was found to be corrupt. It is written in the transaction that ends
+//! the attempt, and stays as long as the task.
 
 use crate::{
     Store, StoreError,
@@ -14,6 +15,8 @@ pub struct Findings {
     pub disputes: Vec<NewDispute>,
     /// Who was found to be corrupt.
     pub culprits: Vec<NewCulprit>,
+    /// The groups whose sums were opened.
+    pub checks: Vec<NewCheck>,
 }
 
 /// A holder says that the shares of a dealer do not open.
@@ -32,6 +35,17 @@ pub struct NewCulprit {
     pub id: String,
     /// By what, in one sentence.
     pub reason: String,
+}
+
+/// A group's sum was opened, and the commitments of those whose inputs are in it open to it or do not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewCheck {
+    /// Which group of the attempt.
+    pub group: u32,
+    /// Whether they open to it.
+    pub passed: bool,
+    /// The group's survivors.
+    pub members: Vec<String>,
 }
 
 /// A dispute as stored.
@@ -60,6 +74,21 @@ pub struct CulpritRow {
     pub reason: String,
 }
 
+/// A check as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckRow {
+    /// The round of the sum.
+    pub round: u64,
+    /// The attempt of the sum.
+    pub attempt: u32,
+    /// Which group of the attempt.
+    pub group: u32,
+    /// Whether the commitments open to the sum.
+    pub passed: bool,
+    /// The group's survivors, as they were given.
+    pub members: Vec<String>,
+}
+
 impl Store {
     /// All disputes of a task, in the order of dealers and holders; none where there is no such task.
     ///
@@ -77,6 +106,15 @@ impl Store {
     pub async fn culprits(&self, task: &str) -> Result<Vec<CulpritRow>, StoreError> {
         let query = sqlx::query("SELECT * FROM culprits WHERE task = $1 ORDER BY id").bind(task);
         query.fetch_all(self.readers()).await?.iter().map(culprit).collect()
+    }
+
+    /// All checks of a task, in the order of rounds, attempts and groups; none where there is no such task.
+    ///
+    /// # Errors
+    /// Only where the database fails.
+    pub async fn checks(&self, task: &str) -> Result<Vec<CheckRow>, StoreError> {
+        let query = "SELECT * FROM checks WHERE task = $1 ORDER BY round, attempt, group_number";
+        sqlx::query(query).bind(task).fetch_all(self.readers()).await?.iter().map(check).collect()
     }
 }
 
@@ -114,7 +152,32 @@ pub(crate) async fn note_findings(
         .execute(&mut *connection)
         .await?;
     }
+    for NewCheck { group, passed, members } in &findings.checks {
+        sqlx::query(
+            "INSERT INTO checks (task, round, attempt, group_number, passed, members) VALUES ($1, $2, $3, $4, $5, $6) \
+             ON CONFLICT (task, round, attempt, group_number) DO NOTHING",
+        )
+        .bind(task)
+        .bind(round)
+        .bind(i64::from(attempt))
+        .bind(i64::from(*group))
+        .bind(i64::from(*passed))
+        .bind(lines(members)?)
+        .execute(&mut *connection)
+        .await?;
+    }
     Ok(())
+}
+
+/// Names in one column.
+///
+/// # Errors
+/// [`StoreError::Invalid`] for a name that would not come back as it is.
+fn lines(names: &[String]) -> Result<String, StoreError> {
+    match names.iter().find(|name| name.is_empty() || name.contains(['\n', '\r'])) {
+        Some(name) => Err(StoreError::Invalid { what: format!("{name:?} is no name") }),
+        None => Ok(names.join("\n")),
+    }
 }
 
 fn dispute(row: &SqliteRow) -> Result<DisputeRow, StoreError> {
@@ -132,5 +195,15 @@ fn culprit(row: &SqliteRow) -> Result<CulpritRow, StoreError> {
         round: number(row, "round")?,
         attempt: number(row, "attempt")?,
         reason: get(row, "reason")?,
+    })
+}
+
+fn check(row: &SqliteRow) -> Result<CheckRow, StoreError> {
+    Ok(CheckRow {
+        round: number(row, "round")?,
+        attempt: number(row, "attempt")?,
+        group: number(row, "group_number")?,
+        passed: get::<i64>(row, "passed")? != 0,
+        members: get::<&str>(row, "members")?.lines().map(str::to_owned).collect(),
     })
 }

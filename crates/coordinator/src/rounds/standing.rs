@@ -99,6 +99,7 @@ pub(super) fn conclude(new: &[Dispute], abort: Option<&Abort>, max_corrupt: u32)
             .iter()
             .map(|Dispute { dealer, holder }| NewDispute { dealer: dealer.to_string(), holder: holder.to_string() })
             .collect(),
+        checks: Vec::new(),
     }
 }
 

@@ -105,9 +105,9 @@ async fn a_full_disk_is_reported_and_loses_nothing() {
     let next = acknowledged as u64;
     store.append_events("t", 1, 1, next, vec![event("more")], NOW).await.unwrap();
     let key = SpoolKey::new("t", 1, 1, "a").unwrap();
-    assert_eq!(store.spool().append(&key, 1000, &[2; 400_000], 401_000).await.unwrap(), 401_000);
+    assert_eq!(store.spool().append(&key, 1000, &[2; 600_000], 601_000).await.unwrap(), 601_000);
     assert_eq!(fs::read_dir(folder.path().join("blobs/tmp")).unwrap().count(), 0);
-    store.blobs().put(vec![1; 400_000]).await.unwrap();
+    store.blobs().put(vec![1; 600_000]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,15 +117,15 @@ async fn child_fills_its_disk() {
     let store = Store::open(&data).await.unwrap();
     with_attempt(&store, "t").await;
 
-    let full = store.blobs().put(vec![1; 400_000]).await.unwrap_err();
+    let full = store.blobs().put(vec![1; 600_000]).await.unwrap_err();
     assert!(matches!(&full, StoreError::Full { what } if what.contains("blobs")), "{full}");
     assert!(full.to_string().contains("free space"), "{full}");
     assert_eq!(fs::read_dir(data.join("blobs/tmp")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(data.join("blobs")).unwrap().count(), 1);
 
     let key = SpoolKey::new("t", 1, 1, "a").unwrap();
-    store.spool().append(&key, 0, &[2; 1000], 401_000).await.unwrap();
-    let full = store.spool().append(&key, 1000, &[2; 400_000], 401_000).await.unwrap_err();
+    store.spool().append(&key, 0, &[2; 1000], 601_000).await.unwrap();
+    let full = store.spool().append(&key, 1000, &[2; 600_000], 601_000).await.unwrap_err();
     assert!(matches!(full, SpoolError::Full { .. }), "{full}");
     assert_eq!(store.spool().received(&key).await.unwrap(), 1000, "the chunk counts wholly or not at all");
     assert_eq!(fs::metadata(data.join("spool/t.1.1/a")).unwrap().len(), 1000);
@@ -165,6 +165,6 @@ fn body(task: &str, seq: u64) -> Vec<u8> {
 }
 
 pub(crate) const DATA_OF_CHILD: &str = "SORDINO_STORE_TEST_DATA";
-/// Largest file, in units of `ulimit -f`: 512 bytes by POSIX, 1024 in bash, so 200 or 399 kB. Both are enough for an
+/// Largest file, in units of `ulimit -f`: 512 bytes by POSIX, 1024 in bash, so 256 or 512 kB. Both are enough for an
 /// empty database and too little for what the test writes.
-const FILE_LIMIT_BLOCKS: u32 = 390;
+const FILE_LIMIT_BLOCKS: u32 = 500;

@@ -2,7 +2,8 @@
 
 use crate::{MODEL, NOW, event, start, task_named, with_attempt};
 use sordino_store::{
-    Findings, NewCulprit, NewDispute, NewEvent, RoundOutcome, Store, StoreError, round_state, task_state,
+    CheckRow, Findings, NewCheck, NewCulprit, NewDispute, NewEvent, RoundOutcome, Store, StoreError, round_state,
+    task_state,
 };
 use std::fs;
 use tempfile::tempdir;
@@ -124,6 +125,7 @@ async fn what_an_attempt_has_shown_is_there_with_its_end() {
             .map(|(dealer, holder)| NewDispute { dealer: (*dealer).into(), holder: (*holder).into() })
             .collect(),
         culprits: culprits.iter().map(|id| NewCulprit { id: (*id).into(), reason: format!("{id} lied") }).collect(),
+        checks: Vec::new(),
     };
     store.end_attempt("t", 1, 1, ("disputed", found(&[("b", "a"), ("a", "c")], &[])), NOW).await.unwrap();
     refused(store.end_attempt("t", 1, 1, ("again", found(&[("x", "y")], &["x"])), NOW).await, "abandoned already");
@@ -148,6 +150,53 @@ async fn what_an_attempt_has_shown_is_there_with_its_end() {
     assert_eq!(culprits, [stored("b", 1, 2), stored("c", 2, 1)], "as it was found first");
     for nothing in ["u", "nothing"] {
         assert!(store.disputes(nothing).await.unwrap().is_empty() && store.culprits(nothing).await.unwrap().is_empty());
+    }
+}
+
+/// So does what the sum of each of their groups has shown, whether it fits or not.
+#[tokio::test]
+async fn the_checks_of_an_attempt_are_there_with_its_end() {
+    let folder = tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    with_attempt(&store, "t").await;
+    with_attempt(&store, "u").await;
+    let check = |group, passed, members: &str| NewCheck {
+        group,
+        passed,
+        members: members.split_whitespace().map(str::to_owned).collect(),
+    };
+    let found = |checks: &[NewCheck]| Findings { checks: checks.to_vec(), ..Findings::default() };
+    let broken = NewCheck { members: vec!["a\nb".into()], ..check(0, false, "") };
+    let refusal = store.end_attempt("t", 1, 1, ("mismatch", found(&[broken])), NOW).await;
+    assert!(matches!(refusal, Err(StoreError::Invalid { .. })), "{refusal:?}");
+
+    let [failed, lost] = [check(0, false, "d b a c"), check(0, true, "x")];
+    store.end_attempt("t", 1, 1, ("mismatch", found(std::slice::from_ref(&failed))), NOW).await.unwrap();
+    refused(store.end_attempt("t", 1, 1, ("again", found(&[lost])), NOW).await, "abandoned already");
+    store.begin_attempt(start("t", 1, 2), NOW).await.unwrap();
+    let apart = [check(1, false, "a c"), check(0, false, "d b")];
+    store.fail_round("t", 1, ("mismatch", found(&apart)), false, NOW).await.unwrap();
+    store.begin_attempt(start("t", 2, 1), NOW).await.unwrap();
+    let halves = [check(0, true, "c d"), check(1, false, "a b"), check(2, true, "")];
+    for _ in 0..2 {
+        store.complete_round("t", 2, 1, (outcome("r", true), found(&halves)), NOW).await.unwrap();
+    }
+
+    store.close().await;
+    let store = crate::reopen(folder.path()).await;
+    let stored = |round, attempt, NewCheck { group, passed, members }: &NewCheck| CheckRow {
+        round,
+        attempt,
+        group: *group,
+        passed: *passed,
+        members: members.clone(),
+    };
+    let [first, second] = &apart;
+    let all = [stored(1, 1, &failed), stored(1, 2, second), stored(1, 2, first)].into_iter();
+    let all: Vec<_> = all.chain(halves.iter().map(|check| stored(2, 1, check))).collect();
+    assert_eq!(store.checks("t").await.unwrap(), all);
+    for nothing in ["u", "nothing"] {
+        assert!(store.checks(nothing).await.unwrap().is_empty());
     }
 }
 
