@@ -71,8 +71,9 @@ async fn disputes(store: &Store, task: &str) -> Result<Disputes, StoreError> {
     rows.map(|row| Ok(Dispute { dealer: named(&row.dealer)?, holder: named(&row.holder)? })).collect()
 }
 
-fn named(id: &str) -> Result<ParticipantId, StoreError> {
-    ParticipantId::new(id).map_err(|_| StoreError::corrupt(format!("participant {id:?} of a dispute")))
+/// A participant as the store names it.
+pub(super) fn named(id: &str) -> Result<ParticipantId, StoreError> {
+    ParticipantId::new(id).map_err(|_| StoreError::corrupt(format!("participant {id:?} of what an attempt has shown")))
 }
 
 /// What the store keeps of an attempt that ended, for the rest of the task.
