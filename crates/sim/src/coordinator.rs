@@ -11,6 +11,7 @@ use crate::history::{History, Moved, Position, Refused, Release};
 use crate::message::{Answer, Reply, Request};
 use crate::participant::FIRST_ATTEMPT;
 use crate::plan::Plan;
+use crate::proof;
 use crate::sabotage::Sabotage;
 use sordino_codec::RingVector;
 use sordino_secagg::coordinator::{Abort, Coordinator, Millis, Outgoing, Receipt, Rejection, RunningSum, Setup};
@@ -236,8 +237,14 @@ impl CoordinatorNode {
                 if outcome.is_err() && self.plan.sabotage == Some(Sabotage::RefusalsExtendDeadlines) {
                     self.live.iter_mut().for_each(|live| live.core.resume(now));
                 }
-                if outcome != Ok(Receipt::Accepted) {
-                    history.refused = Some(Refused { from: from.clone(), before, after: self.moved() });
+                let after = self.moved();
+                let is_judged = matches!(outcome, Err(Rejection::RefusedInput { .. }));
+                if is_judged {
+                    history.blamed.insert(from.clone());
+                }
+                // The first time, a bad proof is written down: it counts, against its sender.
+                if outcome != Ok(Receipt::Accepted) && !(is_judged && after.journal > before.journal) {
+                    history.refused = Some(Refused { from: from.clone(), before, after });
                 }
                 Answer::Receipt { step: request.step(), outcome }
             }
@@ -269,7 +276,8 @@ impl CoordinatorNode {
         }
     }
 
-    /// Spool first, then the core, the journal and the sum.
+    /// Spool first, then the core, the journal and the sum. Where inputs carry proofs, one that is whole, signed and bad
+    /// is refused for good.
     fn take_input(
         &mut self,
         from: &ParticipantId,
@@ -293,6 +301,13 @@ impl CoordinatorNode {
             return Err(Crashed);
         }
         let live = self.live.as_mut().expect("handled while up");
+        let is_bad = live.core.commitments(from).is_some_and(|commitments| !proof::holds(commitments, upload));
+        let is_checked = self.plan.sabotage != Some(Sabotage::ProofsAreNotChecked);
+        if is_bad && is_checked && live.core.check_upload(from, header, &payload).is_ok() {
+            live.core.refuse_input(from, now).expect("its input was awaited");
+            self.write(Entry::RefusedInput { from: from.clone(), at: now }, breaks)?;
+            return Ok(Err(Rejection::RefusedInput { id: from.clone() }));
+        }
         if let Err(rejection) = live.core.input(from, header, &payload, now) {
             self.disk_mut().spool.remove(from);
             return Ok(Err(rejection));
@@ -510,7 +525,10 @@ impl CoordinatorNode {
             let (step, from) = match entry {
                 Entry::Message { step, from, .. } => (*step, from),
                 Entry::Input { from, .. } => (Step::MaskedInput, from),
-                Entry::Closed { .. } | Entry::RosterSigned { .. } | Entry::SurvivorsSigned { .. } => continue,
+                Entry::RefusedInput { .. }
+                | Entry::Closed { .. }
+                | Entry::RosterSigned { .. }
+                | Entry::SurvivorsSigned { .. } => continue,
             };
             answered.entry(step).or_default().insert(from.clone());
         }

@@ -40,7 +40,9 @@ pub struct History {
     pub began: BTreeSet<u32>,
     /// Attempts that have ended.
     pub ended: BTreeSet<u32>,
-    /// Participants that an attempt's end was blamed on.
+    /// Whether inputs carry proofs.
+    pub proves: bool,
+    /// Participants that an attempt's end was blamed on, or whose proofs were found to be bad.
     pub blamed: BTreeSet<ParticipantId>,
     /// Participants that may be corrupt, by the policy.
     pub max_corrupt: u32,

@@ -2,7 +2,9 @@
 
 use crate::adversary::SUMS_MAX;
 use crate::history::{History, Position};
+use crate::proof;
 use sordino_codec::RingVector;
+use sordino_forge::ShareKeys;
 use sordino_secagg::{Dispute, Disputes, ParticipantId, Step};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +29,7 @@ impl std::fmt::Display for Violation {
 /// All of them.
 pub const INVARIANTS: &[Invariant] = &[
     ("a_release_is_exactly_the_sum_of_the_survivors_inputs", a_release_is_exactly_the_sum_of_the_survivors_inputs),
+    ("every_input_of_a_release_had_a_good_proof", every_input_of_a_release_had_a_good_proof),
     ("a_round_releases_one_sum", a_round_releases_one_sum),
     ("nobody_helps_to_open_too_many_sums", nobody_helps_to_open_too_many_sums),
     ("no_sum_of_fewer_than_the_minimum", no_sum_of_fewer_than_the_minimum),
@@ -58,6 +61,27 @@ pub fn a_release_is_exactly_the_sum_of_the_survivors_inputs(history: &History) -
         if let Some(at) = (0..expected.len()).find(|&at| expected.get(at) != release.sum.get(at)) {
             let (got, want) = (release.sum.get(at), expected.get(at));
             return Err(format!("attempt {}: value {at} is {got:?}, the inputs sum to {want:?}", release.attempt));
+        }
+    }
+    Ok(())
+}
+
+/// Where inputs carry proofs, everybody whose input is in a release has uploaded one that ends with the proof of what it
+/// committed to when it shared its keys.
+///
+/// # Errors
+/// Whose proof was bad.
+pub fn every_input_of_a_release_had_a_good_proof(history: &History) -> Result<(), String> {
+    for release in history.releases.iter().filter(|_| history.proves) {
+        for survivor in &release.survivors {
+            let said = |step| history.said.get(&(survivor.clone(), release.attempt, step)).into_iter().flatten();
+            let committed: Vec<Vec<u8>> = said(Step::ShareKeys)
+                .filter_map(|message| ShareKeys::parse(message).map(|message| message.commitments))
+                .collect();
+            let proves = |upload: &Vec<u8>| committed.iter().any(|commitments| proof::holds(commitments, upload));
+            if !said(Step::MaskedInput).any(proves) {
+                return Err(format!("{survivor} is in the sum of attempt {}, and proved nothing", release.attempt));
+            }
         }
     }
     Ok(())
@@ -201,7 +225,7 @@ pub fn a_refused_message_changes_nothing(history: &History) -> Result<(), String
 pub fn nobody_honest_is_blamed(history: &History) -> Result<(), String> {
     let honest = history.blamed.iter().find(|id| !history.knowledge.corrupt.contains(*id));
     match honest.filter(|_| history.arrives_whole) {
-        Some(id) => Err(format!("{id} is blamed for the end of an attempt")),
+        Some(id) => Err(format!("{id} is blamed for the end of an attempt, or for its proof")),
         None => Ok(()),
     }
 }

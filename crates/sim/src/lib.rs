@@ -23,6 +23,7 @@ mod knowledge;
 mod message;
 mod participant;
 mod plan;
+mod proof;
 mod sabotage;
 mod tally;
 mod world;

@@ -7,12 +7,13 @@
 use crate::adversary::SUMS_MAX;
 use crate::message::Request;
 use crate::plan::{Departure, Plan};
+use crate::proof;
 use crate::sabotage::Sabotage;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use rand_core::CryptoRng;
 use sordino_codec::RingVector;
 use sordino_secagg::coordinator::{Outgoing, Receipt, Rejection};
-use sordino_secagg::participant::{AwaitingRoster, Exposure, Identity, Refusal, Stored, Trust};
+use sordino_secagg::participant::{AwaitingRoster, Exposure, Identity, Input, Refusal, Stored, Trust};
 use sordino_secagg::{CertificateKey, ParticipantId, Step};
 use std::collections::BTreeMap;
 
@@ -165,7 +166,9 @@ impl ParticipantNode {
         let identity = Identity { id: &self.id, certificates: self.id.as_str().as_bytes() };
         let context = plan.context_at(self.place, self.disk.attempt);
         self.disk.exposure.check((&context).into(), SUMS_MAX)?;
-        let state = AwaitingRoster::advertise(context, identity, self.input.clone(), &self.key, rng)?;
+        let attachment = context.proof.map(|_| proof::attachment(&self.id, self.disk.attempt));
+        let input = Input { vector: self.input.clone(), attachment };
+        let state = AwaitingRoster::advertise(context, identity, input, &self.key, rng)?;
         Ok(Computed { stored: Stored::AwaitingRoster(state), upload: None })
     }
 
@@ -249,7 +252,7 @@ impl ParticipantNode {
                 memory.acknowledged = true;
                 memory.waits = 0;
             }
-            Err(Rejection::NotInStep { .. }) => memory.is_out = true,
+            Err(Rejection::NotInStep { .. } | Rejection::RefusedInput { .. }) => memory.is_out = true,
             // The bytes may have been changed on the way: the same ones again.
             Err(_) => {}
         }

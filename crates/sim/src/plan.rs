@@ -2,6 +2,7 @@
 
 use crate::adversary::Script;
 use crate::dice::{Dice, Permille, Purpose, Seed};
+use crate::proof;
 use crate::sabotage::Sabotage;
 use sordino_codec::RingBits;
 use sordino_secagg::coordinator::{Millis, Timing};
@@ -285,6 +286,12 @@ impl Plan {
         (0..=self.faults.dropouts(self.cohort)).rev().find(|&leavers| survived(leavers)).unwrap_or(0)
     }
 
+    /// Whether inputs carry proofs.
+    #[must_use]
+    pub fn proves(&self) -> bool {
+        self.script == Some(Script::ProvesBadly) || self.seed.0 % 5 < 2
+    }
+
     /// What attempt number `attempt` is about.
     #[must_use]
     pub fn context(&self, attempt: u32) -> Context {
@@ -306,7 +313,7 @@ impl Plan {
             pq: !self.seed.0.is_multiple_of(3),
             min_survivors: if lax { MIN_SURVIVORS } else { self.min_survivors },
             faults: self.faults,
-            proof: None,
+            proof: self.proves().then_some(proof::TERMS),
         }
     }
 

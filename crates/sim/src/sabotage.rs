@@ -29,6 +29,8 @@ pub enum Sabotage {
     AuthorityCertifiesAnybody,
     /// The coordinator invites both sides of a dispute again.
     DisputesAreForgotten,
+    /// The coordinator takes inputs whose proofs are bad.
+    ProofsAreNotChecked,
     /// Participants do not count the sums that they help to open.
     SumsAreNotCounted,
 }

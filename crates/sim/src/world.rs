@@ -491,6 +491,7 @@ fn observer(plan: &Plan) -> History {
         knowledge: Knowledge::new(corrupt, plan.faults, plan.min_survivors),
         reruns: plan.script.is_some_and(Script::reruns),
         max_corrupt: plan.faults.corrupt,
+        proves: plan.proves(),
         ..History::default()
     }
 }

@@ -84,4 +84,5 @@ scripts! {
     old_shares: RepeatsOldShares, refused [], rejected ["WrongContext"], ended [];
     two_messages: SaysTwoThings, refused [], rejected ["AlreadySubmitted"], ended [];
     late_inputs: InputsComeLate, refused [], rejected ["WrongStep"], ended [];
+    bad_proofs: ProvesBadly, refused [], rejected ["RefusedInput", "CommitmentsLength"], ended [];
 }

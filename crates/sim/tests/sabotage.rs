@@ -17,6 +17,7 @@ fn plans(sabotage: Sabotage) -> impl Iterator<Item = (Plan, Plan)> {
             Sabotage::AuthorityCertifiesAnybody => Plan::hostile(Seed(seed), Script::InventsParticipants),
             Sabotage::DisputesAreForgotten => Plan::hostile(Seed(seed), Script::SpoilsFewShares),
             Sabotage::SumsAreNotCounted => Plan::hostile(Seed(seed), Script::RerunsMinusOne),
+            Sabotage::ProofsAreNotChecked => Plan::hostile(Seed(seed), Script::ProvesBadly),
             Sabotage::ReleasesAreForgotten => crashing(Plan::peace(Seed(seed)), Permille::NEVER, Permille(120)),
             _ => crashing(Plan::chaos(Seed(seed)), Permille(60), Permille(60)),
         };
@@ -58,6 +59,11 @@ fn old_copies_and_a_second_survivor_list_open_both_secrets() {
 #[test]
 fn an_input_counted_twice_makes_a_wrong_sum() {
     is_caught(Sabotage::InputsCountTwice, "a_release_is_exactly_the_sum_of_the_survivors_inputs");
+}
+
+#[test]
+fn a_proof_that_nobody_checks_is_noticed() {
+    is_caught(Sabotage::ProofsAreNotChecked, "every_input_of_a_release_had_a_good_proof");
 }
 
 #[test]

@@ -49,11 +49,13 @@ pub enum Script {
     SaysTwoThings,
     /// The network holds inputs of honest participants back until their owners were declared dropped.
     InputsComeLate,
+    /// Corrupt participants commit to what they do not prove, or send other proofs.
+    ProvesBadly,
 }
 
 impl Script {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::LiesAboutSurvivors,
         Self::TwoSurvivorSets,
         Self::AsksForBothShares,
@@ -75,6 +77,7 @@ impl Script {
         Self::RepeatsOldShares,
         Self::SaysTwoThings,
         Self::InputsComeLate,
+        Self::ProvesBadly,
     ];
 
     /// The script of a seed: they take turns.

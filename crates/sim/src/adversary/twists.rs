@@ -57,6 +57,18 @@ impl Adversary {
                 }
                 message.map(|message| say(message.sign(key))).into_iter().collect()
             }
+            (Script::ProvesBadly, Request::Say { step: Step::ShareKeys, bytes }) if self.dice.chance(Permille(500)) => {
+                let shares = ShareKeys::parse(bytes).map(|shares| self.other_commitments(shares).sign(key));
+                shares.map(say).into_iter().collect()
+            }
+            (Script::ProvesBadly, Request::Upload { header, bytes }) if self.dice.chance(Permille(700)) => {
+                let mut bytes = bytes.clone();
+                if let Some(last) = bytes.last_mut() {
+                    *last ^= 1;
+                }
+                let header = MaskedInput::parse(header).map(|header| header.of(&bytes).sign(key));
+                header.map(|header| Request::Upload { header, bytes }).into_iter().collect()
+            }
             (Script::RevealsWrongShares, Request::Say { step: Step::Unmasking, bytes }) => {
                 let shares = Unmasking::parse(bytes).map(|shares| self.wrong_reveals(shares).sign(key));
                 shares.map(say).into_iter().collect()
@@ -109,6 +121,15 @@ impl Adversary {
                     record.sealed[at] ^= u8::from(self.dice.chance(Permille(500)));
                 }
             }
+        }
+        shares
+    }
+
+    /// Of the same length, mostly.
+    fn other_commitments(&mut self, mut shares: ShareKeys) -> ShareKeys {
+        match self.dice.between(0, 2) {
+            0 => drop(shares.commitments.pop()),
+            _ => shares.commitments[0] ^= 1,
         }
         shares
     }

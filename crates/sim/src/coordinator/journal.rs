@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 pub(super) enum Entry {
     Message { step: Step, from: ParticipantId, bytes: Vec<u8>, at: Millis },
     Input { from: ParticipantId, header: Vec<u8>, at: Millis },
+    RefusedInput { from: ParticipantId, at: Millis },
     Closed { at: Millis },
     RosterSigned { signature: [u8; 64], at: Millis },
     SurvivorsSigned { signature: [u8; 64], at: Millis },
@@ -26,6 +27,7 @@ pub(super) fn replay(
     let outcome = match entry {
         Entry::Message { step, from, bytes, at } => core.message(*step, from, bytes, *at),
         Entry::Input { from, header, at } => core.input(from, header, &hash(core.hasher(), &spool[from]), *at),
+        Entry::RefusedInput { from, at } => core.refuse_input(from, *at).map(|()| Receipt::Accepted),
         Entry::Closed { at } => return core.close(*at),
         Entry::RosterSigned { signature, at } => return Ok(core.roster_signed(*signature, *at)),
         Entry::SurvivorsSigned { signature, at } => return Ok(core.survivors_signed(*signature, *at)),
@@ -67,7 +69,8 @@ pub(super) fn hash(mut hasher: PayloadHasher, upload: &[u8]) -> Payload {
 
 /// What sabotage does to a journal before it is read.
 pub(super) fn damage(journal: &mut Vec<Entry>, sabotage: Option<Sabotage>) {
-    let told = |entry: &Entry| matches!(entry, Entry::Message { .. } | Entry::Input { .. });
+    let told =
+        |entry: &Entry| matches!(entry, Entry::Message { .. } | Entry::Input { .. } | Entry::RefusedInput { .. });
     match sabotage {
         Some(Sabotage::JournalLosesMessages) => {
             let last = journal.iter().rposition(|entry| !told(entry)).map_or(0, |at| at + 1);
