@@ -355,6 +355,7 @@ impl Coordinator {
         if let State::MaskedInput { signed, refused, .. } = &mut self.state {
             refused.extend(signed.roster.index_of(from));
         }
+        // Fewer are waited for. It is no answer: a quorum is of inputs that count.
         self.note_quorum(now);
         Ok(())
     }

@@ -640,6 +640,8 @@ impl AwaitingShares {
         let mut bytes = pack(&input);
         // Wipes it.
         drop(input);
+        // Vectors are large: they are not to grow by half for a proof.
+        bytes.reserve_exact(proof.len());
         bytes.extend_from_slice(&proof);
         let header = MaskedInput {
             context: session.digest,

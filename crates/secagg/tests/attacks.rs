@@ -416,8 +416,9 @@ fn tampered_shares() {
         assert_eq!(world.answer_restored(0, &lie.write()).err().as_ref(), Some(&refusal), "{name}");
     }
     type Forge = fn(&mut forge::Delivery);
-    let forgeries: [(&str, Forge); 6] = [
+    let forgeries: [(&str, Forge); 7] = [
         ("self-seed commitment", |delivery| delivery.self_seed_commitment[0] ^= 1),
+        ("digest of no commitments", |delivery| delivery.commitments[0] ^= 1),
         ("position", |delivery| delivery.position ^= 1),
         ("position outside", |delivery| delivery.position = u32::MAX),
         ("path", |delivery| delivery.path[1][0] ^= 1),
