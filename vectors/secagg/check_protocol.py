@@ -379,6 +379,7 @@ def check_encoding(case):
     sections = {
         "cohort": {"target": case["target"]},
         "privacy": {"clip_norm": case["clip_norm"]},
+        "robustness": {"max_norm": 100.0},
         "encoding": {key: case[key] for key in ("precision_bits", "max_weight", "metrics")},
     }
     encoding = Encoding(sections, case["model_len"])

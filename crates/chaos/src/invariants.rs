@@ -127,6 +127,8 @@ mod tests {
             input_bytes: 24,
             step_millis: Vec::new(),
             privacy: None,
+            refused: BTreeMap::new(),
+            proof: None,
         };
         Round {
             id: "0193a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b.7".parse().unwrap(),
@@ -136,6 +138,7 @@ mod tests {
             started_at: 0,
             ended_at: Some(1),
             failure: None,
+            checks: Vec::new(),
             release: Some(release),
         }
     }

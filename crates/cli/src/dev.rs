@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use sordino_identity::CoordinatorUrl;
 use sordino_participant::{
     DevOptions,
+    attack::Attack,
     credentials::Settings,
     training::{Dataset, DirichletSplit},
 };
@@ -30,6 +31,9 @@ pub(crate) struct Dev {
     /// Train on part I of N of a Dirichlet split of the rows.
     #[arg(long, hide = true, value_name = "I/N/ALPHA/SEED")]
     dev_split: Option<Split>,
+    /// Cheat in every round: scale10, mismatch, garbled or replayed.
+    #[arg(long, hide = true, value_name = "ATTACK")]
+    dev_attack: Option<Attack>,
 }
 
 /// A round, and the step before whose message the site falls silent.
@@ -50,6 +54,7 @@ impl Dev {
             ("--dev-dump", self.dev_dump.is_some()),
             ("--dev-vanish", !self.dev_vanish.is_empty()),
             ("--dev-split", self.dev_split.is_some()),
+            ("--dev-attack", self.dev_attack.is_some()),
         ];
         let Some(&(option, _)) = asked.iter().find(|(_, asked)| *asked) else { return Ok(None) };
         if !self.insecure_dev {
@@ -60,7 +65,7 @@ impl Dev {
             return Err(Failure::NotLoopback { url: url.as_str().to_owned() });
         }
         let vanish = self.dev_vanish.iter().map(|&Vanish(round, step)| (round, step)).collect();
-        Ok(Some(DevOptions { dump: self.dev_dump.clone(), vanish }))
+        Ok(Some(DevOptions { dump: self.dev_dump.clone(), vanish, attack: self.dev_attack }))
     }
 
     pub(crate) fn split(&self) -> Option<&Split> {
@@ -126,7 +131,7 @@ mod tests {
     use super::*;
 
     fn dev(insecure_dev: bool) -> Dev {
-        Dev { insecure_dev, dev_dump: Some("dump".into()), dev_vanish: Vec::new(), dev_split: None }
+        Dev { insecure_dev, dev_dump: Some("dump".into()), dev_vanish: Vec::new(), dev_split: None, dev_attack: None }
     }
 
     fn folder(url: &str) -> tempfile::TempDir {
@@ -150,7 +155,8 @@ mod tests {
             let refused = dev(true).check(folder(address).path());
             assert!(matches!(refused, Err(Failure::NotLoopback { .. })), "{address}");
         }
-        let nothing = Dev { insecure_dev: true, dev_dump: None, dev_vanish: Vec::new(), dev_split: None };
+        let nothing =
+            Dev { insecure_dev: true, dev_dump: None, dev_vanish: Vec::new(), dev_split: None, dev_attack: None };
         assert!(nothing.check(Path::new("/nowhere")).unwrap().is_none());
     }
 

@@ -285,7 +285,7 @@ impl Stage {
                 marked = Some(Service::start(home, site, &[&train[..], &exec].concat(), &[("SORDINO_LOG", "debug")]));
                 continue;
             }
-            let dev = Some(DevOptions { dump: Some(dump.clone()), vanish: Vec::new() });
+            let dev = Some(DevOptions { dump: Some(dump.clone()), vanish: Vec::new(), attack: None });
             let options = TrainOptions { folder, task: Some(task.clone()), rounds: None, policy: None, dev };
             let trainer = Box::new(Adds { gate: gates[0].clone(), site: number });
             inside.push(tokio::spawn(async { train(options, trainer, std::future::pending()).await.unwrap() }));

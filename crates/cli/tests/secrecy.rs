@@ -152,7 +152,7 @@ async fn one_round(home: &Path) -> (Coordinator, String) {
             let dump = home.join("dump");
             fs::create_dir(&dump).unwrap();
             fs::create_dir(folder.join("witness")).unwrap();
-            dev = Some(DevOptions { dump: Some(dump), vanish: Vec::new() });
+            dev = Some(DevOptions { dump: Some(dump), vanish: Vec::new(), attack: None });
         }
         let options = TrainOptions { folder, task: Some(task.parse().unwrap()), rounds: None, policy: None, dev };
         let trainer = Adds { update: update(number), weight: 3 + number as u64 };

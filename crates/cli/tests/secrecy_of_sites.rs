@@ -125,7 +125,7 @@ async fn one_round(home: &Path, federation: &Federation) -> (Vec<Snapshot>, Rele
             continue;
         }
         let vanish = if number == DROPOUT { vec![(1, Step::MaskedInput)] } else { Vec::new() };
-        let dev = Some(DevOptions { dump: None, vanish });
+        let dev = Some(DevOptions { dump: None, vanish, attack: None });
         let options = TrainOptions { folder, task: Some(task.clone()), rounds: None, policy: None, dev };
         inside.push(tokio::spawn(train(options, Box::new(Adds(number)), std::future::pending())));
     }

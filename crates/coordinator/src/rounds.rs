@@ -9,13 +9,14 @@
 
 mod attempt;
 mod cohort;
+mod group;
 mod journal;
+mod proving;
 mod registrar;
 mod release;
 mod routes;
 mod runner;
 mod standing;
-#[cfg_attr(not(test), expect(dead_code, reason = "an attempt has one group as yet, whose commitments are not checked"))]
 mod suspicion;
 
 pub use attempt::{Attempt, AttemptError, JournalError};
@@ -36,7 +37,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, Semaphore, watch},
     task::JoinSet,
 };
 
@@ -46,6 +47,8 @@ pub struct Rounds {
     tasks: Mutex<BTreeMap<TaskId, Arc<TaskRounds>>>,
     /// Whether the tasks that were active when the service started are all in `tasks`.
     recovered: AtomicBool,
+    /// Proofs are verified by so many threads at a time.
+    verifying: Semaphore,
     /// Waiting is measured on a clock that nobody sets.
     since: Instant,
 }
@@ -94,6 +97,7 @@ impl Rounds {
             registrar: Box::new(registrar),
             tasks: Mutex::new(BTreeMap::new()),
             recovered: AtomicBool::new(false),
+            verifying: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
             since: Instant::now(),
         }
     }

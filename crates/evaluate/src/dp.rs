@@ -100,7 +100,7 @@ impl Case {
         Ok(Measured {
             policy: self.name,
             unit: if privacy.enabled { privacy.unit.as_str() } else { "none" },
-            noise: match (privacy.enabled, privacy.unit, privacy.noise) {
+            noise: match (privacy.enabled, privacy.unit, privacy.placement()) {
                 (false, ..) => "none",
                 (true, PrivacyUnit::Record, _) => "in training",
                 (true, PrivacyUnit::Participant, Placement::Participants) => "participants",

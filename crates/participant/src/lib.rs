@@ -19,11 +19,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod attack;
 mod budget;
 pub mod client;
 pub mod credentials;
 mod dump;
 pub mod join;
+mod proving;
 pub mod run;
 mod session;
 mod state;
@@ -34,4 +36,5 @@ pub use client::{Client, ClientError};
 pub use credentials::{Credentials, CredentialsError};
 pub use dump::DumpError;
 pub use join::{JoinError, join};
+pub use proving::ProvingError;
 pub use run::{DevOptions, Summary, TrainError, TrainOptions, train};

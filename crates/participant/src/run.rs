@@ -1,27 +1,31 @@
 //! The loop of a site: check in, train, take part, again. It survives restarts of itself and of the coordinator.
 
+use crate::attack::Attack;
 use crate::budget::{Charge, SiteBudget};
 use crate::client::{Client, ClientError};
 use crate::credentials::{Credentials, CredentialsError, Settings};
+use crate::proving::{ProvingError, prove};
 use crate::session::{Ending, Session, SessionError, SiteSigner, SiteTrust, causes};
 use crate::state::{Saved, StateError, StateFolder};
 use crate::training::{RoundInfo, TrainError as TrainingError, Trained, Trainer, noise_metrics};
 use ed25519_dalek::VerifyingKey;
 use getrandom::{SysRng, rand_core::UnwrapErr};
-use sordino_codec::{EncodeError, EncodedInput, EncodingError, FileLimits, ModelFileError, Tensors, TensorsError};
+use sordino_codec::{
+    EncodeError, EncodedInput, EncodingError, FileLimits, ModelFileError, RingVector, Tensors, TensorsError,
+};
 use sordino_dp::ledger::{Invalid, Refusal as BudgetRefusal, Terms};
 use sordino_dp::noise::{NoiseError, NoiseRng, Unseeded};
 use sordino_identity::{PrincipalKey, TrustAnchors, VerifiedChains, encode_chain};
-use sordino_secagg::participant::{AwaitingRoster, Identity, Refusal, Stored};
+use sordino_secagg::participant::{AwaitingRoster, Identity, Input, Refusal, Stored};
 use sordino_secagg::{Context, NEIGHBOURS_MAX, ParticipantId, Step};
 use sordino_store::{LedgerStoreError, crash_point};
 use sordino_wire::api::{Assignment, AttemptId, CheckIn, Page, Task, TaskState};
 use sordino_wire::policy::PrivacyUnit;
-use sordino_wire::{CheckedPolicy, Code, Digest, PolicyError, RoundPrivacy, TaskId};
+use sordino_wire::{CheckedPolicy, Code, Digest, PolicyError, RoundPrivacy, RoundProof, TaskId};
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// What a site does, beside its data.
@@ -48,6 +52,8 @@ pub struct DevOptions {
     pub dump: Option<PathBuf>,
     /// Rounds and the step before whose message the site falls silent.
     pub vanish: Vec<(u64, Step)>,
+    /// What the site does instead of what it should, in every round.
+    pub attack: Option<Attack>,
 }
 
 /// What a loop did until it ended.
@@ -247,6 +253,9 @@ pub enum TrainError {
     /// The update.
     #[error("the update cannot be encoded")]
     Encode(#[from] EncodeError),
+    /// The proof of the input.
+    #[error(transparent)]
+    Prove(#[from] ProvingError),
     /// The attempt.
     #[error("the attempt is refused")]
     Refused(#[from] Refusal),
@@ -321,6 +330,7 @@ struct Site {
 struct Job {
     policy: CheckedPolicy,
     privacy: Option<RoundPrivacy>,
+    proof: Option<RoundProof>,
     encoding: sordino_codec::Encoding,
     context: Context,
     model: Tensors,
@@ -554,15 +564,17 @@ impl Site {
         if let Err(error) = self.agree(&assignment.round.task, &policy) {
             return left_out(&error);
         }
-        let settled = policy
-            .assigned_terms(assignment.cohort, assignment.noise_multiplier)
-            .and_then(|terms| Ok((policy.encoding(*model_len, &terms)?, policy.round_privacy(*model_len, &terms)?)));
-        let (encoding, privacy) = match settled {
+        let settled = policy.assigned_terms(assignment.cohort, assignment.noise_multiplier).and_then(|terms| {
+            let (encoding, privacy) = (policy.encoding(*model_len, &terms)?, policy.round_privacy(*model_len, &terms)?);
+            Ok((encoding, privacy, policy.round_proof(*model_len, &terms)?))
+        });
+        let (encoding, privacy, proof) = match settled {
             Ok(settled) => settled,
             Err(error) => return left_out(&error),
         };
         let charge = privacy.as_ref().map(|privacy| Charge::of(assignment, privacy));
-        match Stored::from_bytes(stored, policy.context(&self.settings.federation, assignment, &encoding)) {
+        let context = policy.context(&self.settings.federation, assignment, (&encoding, proof.as_ref()));
+        match Stored::from_bytes(stored, context) {
             Ok(stored) => {
                 let (stored, lasts) = (Box::new(stored), lasts(&policy));
                 Ok(Start::At { stored, model_len: *model_len, lasts, charge })
@@ -601,8 +613,9 @@ impl Site {
         let terms = policy.assigned_terms(assignment.cohort, assignment.noise_multiplier)?;
         let encoding = policy.encoding(model_len, &terms)?;
         let privacy = policy.round_privacy(model_len, &terms)?;
-        let context = policy.context(&self.settings.federation, assignment, &encoding);
-        Ok(Offer::Job(Box::new(Job { policy, privacy, encoding, context, model })))
+        let proof = policy.round_proof(model_len, &terms)?;
+        let context = policy.context(&self.settings.federation, assignment, (&encoding, proof.as_ref()));
+        Ok(Offer::Job(Box::new(Job { policy, privacy, proof, encoding, context, model })))
     }
 
     /// Trains, encodes, and advertises keys: all that has randomness of the update is over before shares are made.
@@ -654,13 +667,14 @@ impl Site {
         tracing::debug!(round = %assignment.round, norm, clipped, "update encoded");
         if let Some(folder) = self.options.dev.as_ref().and_then(|dev| dev.dump.as_deref()) {
             let attempt = AttemptId { round: assignment.round.clone(), attempt: assignment.attempt };
-            crate::dump::write(folder, &attempt, &self.id, vector.iter_centered())?;
+            crate::dump::write(folder, &attempt, &self.id, vector.iter_centered().take(job.encoding.integers()))?;
         }
         // Before the first word of it: a later policy is compared with this one.
         self.state.pin(&assignment.round.task, job.policy.digest())?;
         let identity = Identity { id: &self.id, certificates: &self.certificates };
         let model_len = job.model.layout().len();
-        let state = AwaitingRoster::advertise(job.context, identity, vector, &SiteSigner(&self.key), &mut rng)?;
+        let (job, input) = self.prove(job, vector).await?;
+        let state = AwaitingRoster::advertise(job.context, identity, input, &SiteSigner(&self.key), &mut rng)?;
         let stored = Stored::AwaitingRoster(state);
         crash_point!("AdvertiseKeys:made");
         self.state.save(assignment, model_len, &stored.to_bytes())?;
@@ -668,6 +682,27 @@ impl Site {
         self.state.witness(&stored)?;
         crash_point!("AdvertiseKeys:stored");
         Ok(Start::At { stored: Box::new(stored), model_len, lasts: lasts(&job.policy), charge })
+    }
+
+    /// The input with its proof, where one is asked for.
+    async fn prove(&self, job: Box<Job>, vector: RingVector) -> Result<(Box<Job>, Input), TrainError> {
+        let attack = self.options.dev.as_ref().and_then(|dev| dev.attack);
+        let Some(proof) = job.proof.clone() else {
+            let vector = match attack {
+                Some(attack) => attack.unproven(&job.encoding, vector),
+                None => vector,
+            };
+            return Ok((job, vector.into()));
+        };
+        let id = self.id.clone();
+        let began = Instant::now();
+        let work = move || {
+            let input = prove((&proof, &job.encoding), (&job.context, &id), vector, attack)?;
+            Ok((job, input))
+        };
+        let proven = tokio::task::spawn_blocking(work).await.map_err(|_| TrainError::Cut)?;
+        tracing::debug!(seconds = began.elapsed().as_secs_f64(), "input proven");
+        proven
     }
 
     async fn train(&self, assignment: &Assignment, job: &Job) -> Result<Trained, TrainError> {

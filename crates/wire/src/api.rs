@@ -185,6 +185,9 @@ pub struct Round {
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// How the checks of its sums came out, where inputs carry proofs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<GroupCheck>,
     /// What came of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub release: Option<Release>,
@@ -218,6 +221,72 @@ pub struct Release {
     /// What was promised and spent; absent where privacy is switched off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privacy: Option<ReleasePrivacy>,
+    /// Whose inputs were refused because of their proofs, and why. They count as dropouts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<PrincipalId, String>,
+    /// What shows that the sum is that of inputs within their bounds; absent where the policy asks for no proof.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<ReleaseProof>,
+}
+
+/// What was proven of every input in a Release, and where the evidence is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReleaseProof {
+    /// The attempt that came to these sums.
+    pub attempt: u32,
+    /// What every input is proven to be, as a digest; the bounds follow from the policy.
+    pub claim: Digest,
+    /// The norm that every input is proven to be within, in clip norms.
+    pub effective_bound: f64,
+    /// Participants that were invited into each group.
+    pub cohort: u32,
+    /// Noise of the attempt, where there was any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise_multiplier: Option<f64>,
+    /// The groups whose sums make the Release.
+    pub groups: Vec<ReleaseGroup>,
+    /// Groups whose sums are in no Release, because their members' commitments did not open to them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<FailedGroup>,
+}
+
+/// One group whose sum was found to be that of the inputs that were proven.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseGroup {
+    /// Its number, from 0.
+    pub group: u32,
+    /// Drawn for this group; 64 hexadecimal digits.
+    pub nonce: Digest,
+    /// Those whose inputs are in its sum, in the order of their ids.
+    pub survivors: Vec<PrincipalId>,
+    /// Its sum as integers, as that of the Release.
+    pub sum: Digest,
+    /// Commitments, proofs and what opens their sum.
+    pub evidence: Digest,
+}
+
+/// One group that was dropped: at least one of its members sent another input than it had committed to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedGroup {
+    /// Its number, from 0.
+    pub group: u32,
+    /// Those whose inputs were in its sum, in the order of their ids.
+    pub survivors: Vec<PrincipalId>,
+    /// What the check said.
+    pub reason: String,
+}
+
+/// Whether the sum of a group was that of the inputs that its members had proven.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupCheck {
+    /// The attempt.
+    pub attempt: u32,
+    /// The group's number, from 0.
+    pub group: u32,
+    /// Whether it was.
+    pub passed: bool,
+    /// Those whose inputs were in the sum.
+    pub survivors: Vec<PrincipalId>,
 }
 
 /// What a Release promises about privacy, and what that has cost.

@@ -7,16 +7,19 @@
 pub mod api;
 mod budget;
 mod digest;
+pub mod evidence;
 mod ids;
 pub mod policy;
 pub mod privacy;
 mod problem;
+mod proof;
 
 pub use digest::{Digest, InvalidDigest};
 pub use ids::{InvalidId, RoundId, TaskId};
 pub use policy::{CheckedPolicy, Policy, PolicyError};
 pub use privacy::{RoundPrivacy, RoundTerms};
 pub use problem::{Code, Problem};
+pub use proof::RoundProof;
 
 /// Version of the HTTP interface and of the signed contexts, bumped on any change that an older peer would misread.
 pub const PROTOCOL_VERSION: u16 = 1;

@@ -11,10 +11,12 @@ pub use privacy::{Amplification, NOISE_MULTIPLIER, Placement, Privacy, PrivacyUn
 use crate::Digest;
 use crate::api::Assignment;
 use crate::privacy::RoundTerms;
+use crate::proof::RoundProof;
 use serde::{Deserialize, Serialize};
 use sordino_codec::{Encoding, EncodingError, EncodingSpec, MetricSpec};
 use sordino_dp::{DpError, noise::NoiseError};
 use sordino_identity::FederationId;
+use sordino_proofs::ClaimError;
 use sordino_secagg::{Context, Faults, NEIGHBOURS_MAX, NoTopology, Prg, Topology};
 
 /// What is computed, by whom, and under which protection (`policy.toml`). Every section has safe defaults.
@@ -117,6 +119,8 @@ pub struct Cohort {
 pub struct Robustness {
     /// Proof that every input carries.
     pub proof: Proof,
+    /// Largest L2 norm of one update: it is cut to the smaller one of this and `privacy.clip_norm`, and proven to be within.
+    pub max_norm: f64,
     /// Groups with a sum each.
     pub groups: u32,
 }
@@ -235,7 +239,7 @@ impl Default for Cohort {
 
 impl Default for Robustness {
     fn default() -> Self {
-        Self { proof: Proof::None, groups: 1 }
+        Self { proof: Proof::None, max_norm: 100.0, groups: 1 }
     }
 }
 
@@ -378,6 +382,23 @@ pub enum PolicyError {
         /// The multiplier.
         noise_multiplier: Option<f64>,
     },
+    /// Bounds that no proof takes.
+    #[error("the bounds of this policy cannot be proven: {0}")]
+    Claim(#[from] ClaimError),
+    /// The share of noise in an input leaves room for more than the policy allows.
+    #[error(
+        "with a share of the noise in it, an input for {model_len} values can be proven to be within {effective_bound:.1} x \
+         clip norm only, above privacy.max_effective_bound = {max}: let the coordinator add the noise (privacy.noise = \
+         \"coordinator\"), protect records (privacy.unit = \"record\"), or raise privacy.max_effective_bound"
+    )]
+    EffectiveBound {
+        /// Values of the model.
+        model_len: usize,
+        /// What is proven, in clip norms.
+        effective_bound: f64,
+        /// What is allowed.
+        max: f64,
+    },
     /// Noise that cannot be drawn.
     #[error("the noise of this policy cannot be drawn: {0}; change encoding.precision_bits or the noise multiplier")]
     Noise(#[from] NoiseError),
@@ -420,7 +441,12 @@ impl CheckedPolicy {
 
     /// What one attempt binds: the same at the coordinator and at every participant that was given the same model.
     #[must_use]
-    pub fn context(&self, federation: &FederationId, assignment: &Assignment, encoding: &Encoding) -> Context {
+    pub fn context(
+        &self,
+        federation: &FederationId,
+        assignment: &Assignment,
+        (encoding, proof): (&Encoding, Option<&RoundProof>),
+    ) -> Context {
         let terms = self.terms(assignment.cohort);
         Context {
             federation: federation.to_string(),
@@ -439,7 +465,7 @@ impl CheckedPolicy {
             pq: self.policy.masking.pq,
             min_survivors: self.policy.min_survivors(&terms),
             faults: self.faults(),
-            proof: None,
+            proof: proof.map(RoundProof::terms),
         }
     }
 }
@@ -464,6 +490,7 @@ impl Policy {
     /// # Errors
     /// The first rule that is broken, in one sentence.
     pub fn check(mut self) -> Result<CheckedPolicy, PolicyError> {
+        self.place_noise();
         self.refuse_what_is_not_here()?;
         self.check_ranges()?;
         self.check_privacy_ranges()?;
@@ -512,6 +539,12 @@ impl Policy {
         min.max(terms.cohort.saturating_sub(self.faults().dropouts(terms.cohort)))
     }
 
+    /// L2 norm that an update is cut to.
+    #[must_use]
+    pub fn clip_norm(&self) -> f64 {
+        self.privacy.clip_norm.min(self.robustness.max_norm)
+    }
+
     /// The vector's fields, grid and ring without room for noise. Under privacy all weights are 1: how many records a site
     /// has is nobody's business. Where sites noise their metrics, these may be negative.
     pub(crate) fn exact_encoding(&self, model_len: usize) -> Result<Encoding, EncodingError> {
@@ -526,7 +559,7 @@ impl Policy {
         Encoding::new(EncodingSpec {
             model_len,
             cohort_max: cohort.target,
-            clip_norm: privacy.clip_norm,
+            clip_norm: self.clip_norm(),
             max_weight: if privacy.enabled { 1 } else { encoding.max_weight },
             precision_bits: encoding.precision_bits,
             metrics: encoding.metrics.iter().map(metric).collect(),
@@ -541,9 +574,17 @@ impl Policy {
         if task.visibility != Visibility::Masked {
             return Err(later::not_yet("task.visibility", &task.visibility, "use \"masked\""));
         }
-        if robustness.proof != Proof::None {
-            let instead = "use \"none\": the norm of an input is then not enforced";
+        if !matches!(robustness.proof, Proof::None | Proof::Transparent) {
+            let instead = "use \"transparent\"";
             return Err(later::not_yet("robustness.proof", &robustness.proof, instead));
+        }
+        let central = self.privacy.enabled
+            && self.privacy.unit == PrivacyUnit::Participant
+            && self.privacy.placement() == Placement::Coordinator;
+        if central && robustness.proof != Proof::None {
+            let instead =
+                "use \"participants\" (with a larger privacy.max_effective_bound), or privacy.unit = \"record\"";
+            return Err(later::not_yet("privacy.noise", &self.privacy.noise, instead));
         }
         if robustness.groups != 1 {
             return Err(later::not_yet("robustness.groups", &robustness.groups, "use 1"));
@@ -569,6 +610,8 @@ impl Policy {
         ] {
             within((0.0..0.5).contains(&fraction), key, fraction.to_string(), "at least 0 and below 0.5")?;
         }
+        let norm = self.robustness.max_norm;
+        within((1e-20..=1e20).contains(&norm), "robustness.max_norm", norm.to_string(), "1e-20 to 1e20")?;
         for (key, seconds) in [
             ("timing.gather", timing.gather),
             ("timing.participant_timeout", timing.participant_timeout),
@@ -659,7 +702,6 @@ mod tests {
             ("[task]\nname = \"a\"\nrounds = 1\nvisibility = \"open\"\n", "task.visibility"),
             ("[task]\nname = \"a\"\nrounds = 1\nvisibility = \"sealed\"\n", "task.visibility"),
             ("[task]\nname = \"a\"\nrounds = 1\nkind = \"signal\"\n", "task.kind"),
-            (&format!("{PLAIN}[robustness]\nproof = \"transparent\"\n"), "robustness.proof"),
             (&format!("{PLAIN}[robustness]\nproof = \"groth16-standard\"\n"), "robustness.proof"),
             (&format!("{PLAIN}[robustness]\ngroups = 2\n"), "robustness.groups"),
         ] {

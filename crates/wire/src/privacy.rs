@@ -196,7 +196,7 @@ impl ParticipantRound {
         let mut noise = |squared: u128, dim: u64, multiplier: f64| -> Result<Noise, PolicyError> {
             let bound = RoundedBound::new(squared, dim)?;
             let target = (multiplier * bound.l2()).powi(2) * (1.0 + VARIANCE_SLACK);
-            let (sigma2, sum_variance, mechanism) = match privacy.noise {
+            let (sigma2, sum_variance, mechanism) = match privacy.placement() {
                 Placement::Participants => {
                     let share = NoiseShare::new(planned, target)?;
                     (share.sigma2(), share.sum_variance(terms.cohort)?, share.mechanism(bound))
@@ -213,7 +213,7 @@ impl ParticipantRound {
         let metrics = encoding.metric_bounds().iter().map(|bound| u128::from(*bound) * u128::from(*bound));
         let metrics =
             metrics.map(|squared| noise(squared, 1, privacy.metric_noise_multiplier)).collect::<Result<_, _>>()?;
-        Ok(Self { placement: privacy.noise, planned, model, model_len, metrics, events: Events::new(events)? })
+        Ok(Self { placement: privacy.placement(), planned, model, model_len, metrics, events: Events::new(events)? })
     }
 
     /// Adds one participant's share to its encoded input; nothing where the coordinator adds the noise. The weight gets
@@ -227,7 +227,7 @@ impl ParticipantRound {
         }
         let mut noise = Zeroizing::new(vec![0_i64; input.len()]);
         let (model, rest) = noise.split_at_mut_checked(self.model_len).ok_or(WRONG_MODEL)?;
-        self.draw(model, rest.get_mut(1..).ok_or(WRONG_MODEL)?, rng)?;
+        self.draw(model, rest.get_mut(1..=self.metrics.len()).ok_or(WRONG_MODEL)?, rng)?;
         input.add_centered(&noise).map_err(|_| WRONG_MODEL)
     }
 
@@ -262,6 +262,13 @@ impl ParticipantRound {
             Placement::Coordinator => 1.0,
         };
         (draws * self.model.sigma2.to_f64()).sqrt()
+    }
+
+    /// Standard deviations of the noise in one input: on each model value, and on each metric, in grid steps.
+    pub(crate) fn share_sigmas(&self) -> Option<(f64, Vec<f64>)> {
+        let sigma = |noise: &Noise| noise.sigma2.to_f64().sqrt();
+        (self.placement == Placement::Participants)
+            .then(|| (sigma(&self.model), self.metrics.iter().map(sigma).collect()))
     }
 
     /// What the ring has to have room for.
@@ -333,6 +340,15 @@ impl CheckedPolicy {
     /// [`PolicyError`]: the values of this model and policy fit no ring, or their noise does not; the reason names the
     /// number to change.
     pub fn encoding(&self, model_len: usize, terms: &RoundTerms) -> Result<Encoding, PolicyError> {
+        let plain = self.plain_encoding(model_len, terms)?;
+        Ok(match self.round_proof(model_len, terms)? {
+            Some(proof) => plain.with_elements(proof.blinding_elements()),
+            None => plain,
+        })
+    }
+
+    /// The same without the blindings of a proof.
+    pub(crate) fn plain_encoding(&self, model_len: usize, terms: &RoundTerms) -> Result<Encoding, PolicyError> {
         let exact = self.policy().exact_encoding(model_len)?;
         match self.round_privacy(model_len, terms)? {
             Some(RoundPrivacy::Participant(round)) => Ok(exact.with_noise(round.ring_noise())?),
@@ -358,7 +374,7 @@ impl CheckedPolicy {
             }
             RoundPrivacy::Participant(round) => round.sum_sigma(cohort.target) * exact.step() / n,
         };
-        let noise_norm = sigma * (model_len as f64).sqrt() / privacy.clip_norm;
+        let noise_norm = sigma * (model_len as f64).sqrt() / self.policy().clip_norm();
         let mut advice = Vec::new();
         if noise_norm > 1.0 {
             advice.push(format!(

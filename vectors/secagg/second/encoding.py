@@ -19,10 +19,10 @@ _POLICY = {
     "cohort": ["min", "target", "max_dropout_fraction", "max_corrupt_fraction"],
     "privacy": [
         "enabled", "unit", "population", "data_version", "total_epsilon", "delta", "clip_norm", "noise_multiplier",
-        "target_epsilon", "metric_noise_multiplier", "schedule", "amplification", "noise", "example_clip", "sampling_rate",
-        "steps",
+        "target_epsilon", "metric_noise_multiplier", "schedule", "amplification", "noise", "max_effective_bound", "example_clip",
+        "sampling_rate", "steps",
     ],  # fmt: skip
-    "robustness": ["proof", "groups"],
+    "robustness": ["proof", "max_norm", "groups"],
     "masking": ["pq", "prg"],
     "encoding": ["precision_bits", "max_weight", "metrics"],
     "timing": ["gather", "participant_timeout", "round_timeout", "step_timeout", "step_grace"],
@@ -103,7 +103,8 @@ class Encoding:
 
     def __init__(self, policy, model_len):
         encoding, self.cohort_max = policy["encoding"], policy["cohort"]["target"]
-        self.clip_norm, self.max_weight = policy["privacy"]["clip_norm"], encoding["max_weight"]
+        self.clip_norm = min(policy["privacy"]["clip_norm"], policy["robustness"]["max_norm"])
+        self.max_weight = encoding["max_weight"]
         self.metrics, self.model_len = encoding["metrics"], model_len
         mantissa, exponent = math.frexp(self.clip_norm * self.max_weight)
         ceil_log2 = exponent - 1 if mantissa == 0.5 else exponent

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 pub(crate) enum Shelf {
     Memory(Vec<Option<Stored>>),
     /// As a site stores them, without the encryption: these are nobody's secrets.
-    Files(PathBuf, Context),
+    Files(PathBuf, Box<Context>),
 }
 
 impl Shelf {
@@ -23,7 +23,7 @@ impl Shelf {
         };
         let states = folder.join("states");
         fs::create_dir(&states).map_err(BenchError::Files)?;
-        Ok(Self::Files(states, context.clone()))
+        Ok(Self::Files(states, Box::new(context.clone())))
     }
 
     pub(crate) fn put(&mut self, number: u32, state: Stored) -> Result<(), BenchError> {
@@ -44,7 +44,7 @@ impl Shelf {
                     return Ok(None);
                 }
                 let bytes = Zeroizing::new(fs::read(path).map_err(BenchError::Files)?);
-                Ok(Some(Stored::from_bytes(&bytes, context.clone())?))
+                Ok(Some(Stored::from_bytes(&bytes, Context::clone(context))?))
             }
         }
     }

@@ -1,24 +1,24 @@
 //! One attempt: the protocol's state machine, its journal, the spooled inputs and the running sum.
 
+use super::group::{Aborted, Group, Opened, Shown, Slot, add_spooled, read_proof, read_spooled};
 pub use super::journal::JournalError;
 use super::journal::{Durable, Event, Journal};
+use super::proving::Proving;
 use crate::app::App;
+use crate::bulk::sha256;
 use crate::clock::millis;
 use serde::{Deserialize, Serialize};
-use sordino_codec::{Encoding, RingVector};
-use sordino_secagg::coordinator::{
-    Abort, Coordinator, Outgoing, Receipt, Rejection, RunningSum, Setup, SumError, Timing,
-};
-use sordino_secagg::{CertificateKey, Dispute, ParticipantId, Step};
-use sordino_store::{Spool, SpoolError, SpoolKey, StoreError, crash_point};
+use sordino_codec::Encoding;
+use sordino_secagg::coordinator::{Abort, Coordinator, Outgoing, Receipt, Rejection, Setup, Timing};
+use sordino_secagg::{CertificateKey, ParticipantId, Step};
+use sordino_store::{SpoolError, SpoolKey, StoreError, crash_point};
 use sordino_wire::api::{Assignment, AttemptId};
-use sordino_wire::{CheckedPolicy, Digest, RoundPrivacy};
+use sordino_wire::{CheckedPolicy, Digest, RoundPrivacy, RoundProof};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::io::AsyncReadExt;
 use tokio::sync::{Mutex, MutexGuard, watch};
 
 /// Why a request to an attempt is not done.
@@ -39,6 +39,12 @@ pub enum AttemptError {
     /// The protocol refuses the message.
     #[error(transparent)]
     Rejected(#[from] Rejection),
+    /// The input is not proven to be within its bounds.
+    #[error("the input is refused, and its sender left out of the attempt: {reason}")]
+    Disproved {
+        /// What is wrong with its proof.
+        reason: String,
+    },
     /// The upload is not whole.
     #[error("{received} of {expected} bytes of the input have arrived; send the rest first")]
     Incomplete {
@@ -61,15 +67,9 @@ pub enum AttemptError {
 /// Why an attempt stopped running.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Stopped {
-    /// It ended without a sum.
-    #[error("{abort}")]
-    Aborted {
-        /// Why.
-        #[source]
-        abort: Abort,
-        /// What it has shown of its participants.
-        shown: Shown,
-    },
+    /// No group of it came to a sum.
+    #[error("no group came to a sum")]
+    Aborted(Vec<Aborted>),
     /// The registrar did not sign.
     #[error(transparent)]
     Registrar(#[from] super::RegistrarError),
@@ -84,37 +84,6 @@ pub(super) enum Stopped {
     Parked,
 }
 
-/// What an attempt has shown of its participants when it ends.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Shown {
-    /// Who had not answered in the step that was open.
-    pub(super) silent: BTreeSet<ParticipantId>,
-    /// Whose shares did not open, by the word of whom.
-    pub(super) disputes: Vec<Dispute>,
-}
-
-impl Shown {
-    fn of(core: &Coordinator) -> Self {
-        let disputes = core.disputes();
-        let step = core.step();
-        // Between two steps nobody is awaited. Whoever has complained may well refuse what follows: that is no silence.
-        let unanswered = core.heard().into_iter().filter(|(_, last)| step.is_some() && *last != step).map(|(id, _)| id);
-        let silent = unanswered.filter(|id| disputes.iter().all(|dispute| dispute.holder != *id)).collect();
-        Self { silent, disputes }
-    }
-}
-
-/// What came out of an attempt.
-pub(super) struct Opened {
-    pub(super) sum: RingVector,
-    pub(super) survivors: Vec<ParticipantId>,
-    /// The last step each member of the cohort was heard in.
-    pub(super) heard: BTreeMap<ParticipantId, Option<Step>>,
-    pub(super) shown: Shown,
-    pub(super) input_bytes: u64,
-    pub(super) step_millis: Vec<(String, u64)>,
-}
-
 /// What is stored of an attempt when it begins.
 #[derive(Serialize, Deserialize)]
 struct StoredCohort {
@@ -124,40 +93,36 @@ struct StoredCohort {
     /// Noise of this attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     noise_multiplier: Option<f64>,
+    /// Who is summed with whom: of equal size, no name in two. Empty where all are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    groups: Vec<BTreeSet<String>>,
 }
 
 /// The attempt of a round that is open.
 pub struct Attempt {
     id: AttemptId,
-    assignment: Assignment,
     encoding: Encoding,
     privacy: Option<RoundPrivacy>,
+    /// Shared with the threads that verify; none where inputs carry no proof.
+    proving: Option<Arc<Proving>>,
+    /// Participants of each group.
+    group_size: u32,
+    /// Whose inputs were refused because of their proofs, and why.
+    refused: Mutex<BTreeMap<ParticipantId, String>>,
+    noise_multiplier: Option<f64>,
     cohort: BTreeSet<ParticipantId>,
     /// One for each of them: the headers of its input are looked at one after the other.
     turns: BTreeMap<ParticipantId, Mutex<()>>,
-    core: Mutex<Slot>,
-    sum: Mutex<RunningSum>,
-    step_millis: Mutex<Vec<(String, u64)>>,
+    groups: Vec<Group>,
+    /// Whose group is which.
+    group_of: BTreeMap<ParticipantId, usize>,
     /// When this attempt was taken up by this process: its deadlines run on a clock that nobody sets.
     since: Instant,
-    /// When the open step was opened, on that clock.
-    opened_at: Mutex<u64>,
     /// How long the attempt may last, by its policy.
     lasts: Duration,
     journal: Journal,
     /// Counts what happened, for those who wait.
     changed: watch::Sender<u64>,
-}
-
-/// The state machine, if it can be asked.
-enum Slot {
-    Open(Box<Coordinator>),
-    /// A step is being closed: requests wait for a moment.
-    Working,
-    /// It has to be restored from the store: the attempt goes on, and requests are told to come back.
-    Suspended,
-    /// The attempt has ended, and the store says so.
-    Over,
 }
 
 /// What an attempt is made of.
@@ -170,72 +135,87 @@ pub(super) struct Plan {
 
 impl Attempt {
     /// Names and keys of a new attempt's cohort, with a fresh nonce and its noise, as they are stored.
+    ///
+    /// - `groups`: who is summed with whom.
     pub(super) fn cohort_json(
         nonce: Digest,
         members: &BTreeMap<ParticipantId, Vec<u8>>,
+        groups: &[BTreeSet<ParticipantId>],
         noise_multiplier: Option<f64>,
     ) -> Result<String, serde_json::Error> {
         let members = members.iter().map(|(id, key)| (id.to_string(), hex::encode(key))).collect();
-        serde_json::to_string(&StoredCohort { nonce, members, noise_multiplier })
+        let names = |group: &BTreeSet<ParticipantId>| group.iter().map(ToString::to_string).collect();
+        let groups = if groups.len() > 1 { groups.iter().map(names).collect() } else { Vec::new() };
+        serde_json::to_string(&StoredCohort { nonce, members, noise_multiplier, groups })
     }
 
     /// The attempt as the store has it: just begun, or as far as its journal goes.
     pub(super) async fn restore(app: &App, mut plan: Plan, cohort_json: &str) -> Result<Self, Stopped> {
         let stored: StoredCohort = serde_json::from_str(cohort_json).map_err(|_| damaged("cohort"))?;
-        plan.assignment.nonce = stored.nonce;
-        let cohort = stored
-            .members
-            .iter()
-            .map(|(id, key)| {
-                let id = ParticipantId::new(id).map_err(|_| damaged("cohort"))?;
-                let key = hex::decode(key).map_err(|_| damaged("cohort"))?;
-                Ok((id, CertificateKey::from_bytes(&key).map_err(|_| damaged("cohort"))?))
-            })
-            .collect::<Result<BTreeMap<_, _>, StoreError>>()?;
-        let invited: BTreeSet<_> = cohort.keys().cloned().collect();
-        plan.assignment.cohort = u32::try_from(invited.len()).map_err(|_| damaged("cohort"))?;
+        let cohorts = stored.cohorts()?;
+        // All groups have one size, hence one encoding and one noise.
+        let size = cohorts.first().map_or(0, BTreeMap::len);
+        plan.assignment.cohort = u32::try_from(size).map_err(|_| damaged("cohort"))?;
         plan.assignment.noise_multiplier = stored.noise_multiplier;
         let settled = plan.policy.assigned_terms(plan.assignment.cohort, stored.noise_multiplier);
         let terms = settled.map_err(|_| damaged("cohort"))?;
         let encoding = plan.policy.encoding(plan.model_len, &terms).map_err(|_| damaged("cohort"))?;
         let privacy = plan.policy.round_privacy(plan.model_len, &terms).map_err(|_| damaged("cohort"))?;
+        let proof = plan.policy.round_proof(plan.model_len, &terms).map_err(|_| damaged("cohort"))?;
         let lasts = Duration::from_secs_f64(plan.policy.policy().timing.round_timeout);
-        let setup = setup(app, &plan, &encoding, cohort);
-        let since = Instant::now();
-        let mut core = Coordinator::new(setup, 0);
-        let mut sum = core.new_sum();
         let id = AttemptId { round: plan.assignment.round.clone(), attempt: plan.assignment.attempt };
+        let started = app.store.attempt(id.round.task.as_str(), id.round.number, id.attempt).await?;
+        let started_at = started.map_or(0, |row| row.started_at);
+        let since = Instant::now();
+        let several = cohorts.len() > 1;
+        let mut groups = Vec::with_capacity(cohorts.len());
+        let mut group_of = BTreeMap::new();
+        for (at, cohort) in cohorts.into_iter().enumerate() {
+            let index = u32::try_from(at).map_err(|_| damaged("cohort"))?;
+            group_of.extend(cohort.keys().map(|id| (id.clone(), at)));
+            let nonce = if several { group_nonce(stored.nonce, index) } else { stored.nonce };
+            let assignment = Assignment { nonce, ..plan.assignment.clone() };
+            let setup = setup(app, &plan.policy, &assignment, (&encoding, proof.as_ref()), cohort);
+            groups.push(Group::new(index, assignment, setup, started_at));
+        }
         let rows = app.store.events(id.round.task.as_str(), id.round.number, id.attempt).await?;
         let next = rows.len() as u64;
-        let mut step_millis = Vec::new();
-        let started = app.store.attempt(id.round.task.as_str(), id.round.number, id.attempt).await?;
-        let mut opened_at = started.map_or(0, |row| row.started_at);
+        let mut refused = BTreeMap::new();
         for row in rows {
             let at = row.at;
-            let step = core.step();
             let event = Event::from_row(row).ok_or_else(|| damaged("journal"))?;
-            core = replay(app, &id, core, &mut sum, event).await?;
-            if let Some(step) = step.filter(|_| core.step() != step) {
-                step_millis.push((step.name().to_owned(), u64::try_from(at - opened_at).unwrap_or(0)));
-                opened_at = at;
+            if let Event::Refused { from, reason } = &event {
+                refused.insert(from.clone(), reason.clone());
             }
+            let group = match &event {
+                Event::Message { from, .. } | Event::Refused { from, .. } => group_of.get(from).copied(),
+                Event::Closed { group, .. }
+                | Event::RosterSigned { group, .. }
+                | Event::SurvivorsSigned { group, .. } => usize::try_from(*group).ok(),
+            };
+            let group = group.and_then(|at| groups.get_mut(at)).ok_or_else(|| damaged("journal"))?;
+            group.replay(app, &id, event, at).await?;
         }
         // Nobody could reach a coordinator that was not there: every deadline starts anew.
-        core.resume(elapsed(since));
+        for group in &mut groups {
+            group.resume(elapsed(since));
+        }
         let clock = app.shared_clock();
         let journal = Journal::open(app.store.clone(), id.clone(), next, Arc::new(move || millis(clock.now())));
+        let invited: BTreeSet<_> = group_of.keys().cloned().collect();
         Ok(Self {
             id,
-            assignment: plan.assignment,
             encoding,
             privacy,
             turns: invited.iter().map(|id| (id.clone(), Mutex::default())).collect(),
             cohort: invited,
-            core: Mutex::new(Slot::Open(Box::new(core))),
-            sum: Mutex::new(sum),
-            step_millis: Mutex::new(step_millis),
+            groups,
+            group_of,
+            proving: proof.map(|proof| Arc::new(Proving::new(proof))),
+            group_size: plan.assignment.cohort,
+            refused: Mutex::new(refused),
+            noise_multiplier: stored.noise_multiplier,
             since,
-            opened_at: Mutex::new(elapsed(since)),
             lasts,
             journal,
             changed: watch::Sender::new(0),
@@ -259,7 +239,22 @@ impl Attempt {
 
     /// Noise of this attempt.
     pub(super) fn noise_multiplier(&self) -> Option<f64> {
-        self.assignment.noise_multiplier
+        self.noise_multiplier
+    }
+
+    /// What its inputs prove.
+    pub(super) fn proving(&self) -> Option<&Arc<Proving>> {
+        self.proving.as_ref()
+    }
+
+    /// Participants of each group.
+    pub(super) fn group_size(&self) -> u32 {
+        self.group_size
+    }
+
+    /// Whose inputs were refused because of their proofs, and why.
+    pub(super) async fn refused(&self) -> BTreeMap<ParticipantId, String> {
+        self.refused.lock().await.clone()
     }
 
     pub(super) fn cohort(&self) -> &BTreeSet<ParticipantId> {
@@ -273,20 +268,21 @@ impl Attempt {
 
     /// What a participant is asked to do, if it is invited and keys can still be advertised.
     pub(super) async fn assignment(&self, to: &ParticipantId) -> Option<Assignment> {
-        let slot = self.core.lock().await;
-        let Slot::Open(core) = &*slot else { return None };
-        let invited = self.cohort.contains(to) && core.step() == Some(Step::AdvertiseKeys);
-        let time_left = core.deadline().saturating_sub(elapsed(self.since));
-        invited.then(|| Assignment { time_left, ..self.assignment.clone() })
+        self.groups[*self.group_of.get(to)?].assignment(elapsed(self.since)).await
     }
 
-    /// The slot, once nothing is being worked on.
-    async fn slot(&self) -> MutexGuard<'_, Slot> {
+    /// A participant's group; somebody who is in none is answered by the first one, which knows nothing of it either.
+    fn group_of(&self, id: &ParticipantId) -> &Group {
+        &self.groups[self.group_of.get(id).copied().unwrap_or(0)]
+    }
+
+    /// A group's slot, once nothing is being worked on.
+    async fn slot<'a>(&self, group: &'a Group) -> MutexGuard<'a, Slot> {
         let mut changed = self.changed.subscribe();
         let until = tokio::time::Instant::now() + WORK_MAX;
         loop {
             changed.borrow_and_update();
-            let slot = self.core.lock().await;
+            let slot = group.core.lock().await;
             if !matches!(*slot, Slot::Working) || tokio::time::Instant::now() >= until {
                 return slot;
             }
@@ -312,7 +308,8 @@ impl Attempt {
     /// # Errors
     /// [`AttemptError`]: it is not, or its sender has no part in it.
     pub async fn expects(&self, step: Step, from: &ParticipantId) -> Result<(), AttemptError> {
-        Ok(self.open_core(&mut *self.slot().await)?.expects(step, from)?)
+        let group = self.group_of(from);
+        Ok(self.open_core(&mut *self.slot(group).await)?.expects(step, from)?)
     }
 
     /// Takes a participant's message; when this returns, it counts and is durable.
@@ -320,8 +317,9 @@ impl Attempt {
     /// # Errors
     /// [`AttemptError`]: it does not count.
     pub async fn message(&self, step: Step, from: &ParticipantId, bytes: Vec<u8>) -> Result<Receipt, AttemptError> {
+        let group = self.group_of(from);
         let (receipt, durable) = {
-            let mut slot = self.slot().await;
+            let mut slot = self.slot(group).await;
             let receipt = self.open_core(&mut slot)?.message(step, from, &bytes, elapsed(self.since))?;
             crash_point!("{step}:taken");
             (receipt, self.note(receipt, step, from, bytes))
@@ -354,7 +352,7 @@ impl Attempt {
     /// # Errors
     /// [`AttemptError`]: it is not.
     pub async fn expects_input(&self, from: &ParticipantId) -> Result<u64, AttemptError> {
-        let mut slot = self.slot().await;
+        let mut slot = self.slot(self.group_of(from)).await;
         let core = self.open_core(&mut slot)?;
         core.expects_input(from)?;
         Ok(core.input_len())
@@ -370,8 +368,9 @@ impl Attempt {
             Some(turn) => Some(turn.lock().await),
             None => None,
         };
+        let group = self.group_of(from);
         let (repeated, expected, mut hasher) = {
-            let mut slot = self.slot().await;
+            let mut slot = self.slot(group).await;
             let core = self.open_core(&mut slot)?;
             (core.check_input(from, &header)? == Receipt::Duplicate, core.input_len(), core.hasher())
         };
@@ -387,16 +386,23 @@ impl Attempt {
         }
         read_spooled(spool, &key, |block| hasher.update(block)).await?;
         let payload = hasher.finish();
-        let (receipt, durable) = {
-            let mut slot = self.slot().await;
-            let receipt = match self.open_core(&mut slot)?.input(from, &header, &payload, elapsed(self.since)) {
-                Err(wrong @ (Rejection::InputDigest { .. } | Rejection::InputPadding)) => {
+        {
+            let mut slot = self.slot(group).await;
+            if let Err(wrong) = self.open_core(&mut slot)?.check_upload(from, &header, &payload) {
+                if matches!(wrong, Rejection::InputDigest { .. } | Rejection::InputPadding) {
                     // These bytes can never become an input that was signed: the upload starts over.
                     spool.remove(&key).await?;
-                    return Err(wrong.into());
                 }
-                other => other?,
-            };
+                return Err(wrong.into());
+            }
+        }
+        // These are the bytes that the sender signed. What they prove is its own doing.
+        if let Some(reason) = self.disproved(app, group, from).await? {
+            return self.refuse(group, from, reason).await;
+        }
+        let (receipt, durable) = {
+            let mut slot = self.slot(group).await;
+            let receipt = self.open_core(&mut slot)?.input(from, &header, &payload, elapsed(self.since))?;
             crash_point!("MaskedInput:taken");
             (receipt, self.note(receipt, Step::MaskedInput, from, header))
         };
@@ -404,13 +410,47 @@ impl Attempt {
         crash_point!("MaskedInput:stored");
         if receipt == Receipt::Accepted {
             // A failure here costs time, not the input: the sum is compared with the survivors before it is opened.
-            let mut sum = self.sum.lock().await;
+            let mut sum = group.sum.lock().await;
             if let Err(error) = add_spooled(spool, &key, from, &mut sum).await {
                 tracing::warn!(%error, round = %self.id.round, "an input could not be added; the sum will be rebuilt");
             }
         }
         self.happened();
         Ok(receipt)
+    }
+
+    /// Why the proof in a participant's whole upload is none; `None` where it is good, or none is asked for.
+    async fn disproved(&self, app: &App, group: &Group, from: &ParticipantId) -> Result<Option<String>, AttemptError> {
+        let Some(proving) = self.proving.clone() else { return Ok(None) };
+        let (context, commitments, packed_len) = {
+            let mut slot = self.slot(group).await;
+            let core = self.open_core(&mut slot)?;
+            let commitments = core.commitments(from).unwrap_or_default().to_vec();
+            (core.context().clone(), commitments, core.packed_len())
+        };
+        let proof = read_proof(app.store.spool(), &self.spool_key(from)?, packed_len).await?;
+        let began = Instant::now();
+        let _turn = app.rounds.verifying.acquire().await;
+        let id = from.clone();
+        let work = move || proving.verify(&context, &id, (&commitments, &proof));
+        let verified = tokio::task::spawn_blocking(work).await.map_err(|_| damaged("proof"))?;
+        metrics::histogram!("sordino_proof_verify_seconds").record(began.elapsed());
+        Ok(verified.err())
+    }
+
+    /// Notes that a participant's input does not count because of its proof: it is a dropout, with this reason.
+    async fn refuse(&self, group: &Group, from: &ParticipantId, reason: String) -> Result<Receipt, AttemptError> {
+        let durable = {
+            let mut slot = self.slot(group).await;
+            self.open_core(&mut slot)?.refuse_input(from, elapsed(self.since))?;
+            self.refused.lock().await.insert(from.clone(), reason.clone());
+            self.journal.push(Event::Refused { from: from.clone(), reason: reason.clone() })
+        };
+        self.durable(durable).await?;
+        metrics::counter!("sordino_inputs_refused_total", "reason" => "proof").increment(1);
+        let (round, attempt) = (&self.id.round, self.id.attempt);
+        tracing::warn!(%round, attempt, participant = %from, reason, "an input was refused: its proof does not verify");
+        Err(AttemptError::Disproved { reason })
     }
 
     /// What opens a step for a participant; waits until there is something to say, at most until `deadline`.
@@ -424,10 +464,11 @@ impl Attempt {
         deadline: tokio::time::Instant,
     ) -> Result<Outgoing, AttemptError> {
         let mut changed = self.changed.subscribe();
+        let group = self.group_of(to);
         loop {
             changed.borrow_and_update();
             let outgoing = {
-                let mut slot = self.slot().await;
+                let mut slot = self.slot(group).await;
                 self.open_core(&mut slot)?.outgoing(step, to)
             };
             if outgoing != Outgoing::Wait {
@@ -455,22 +496,43 @@ impl Attempt {
 
     /// Marks the attempt as over, once the store says so; whoever waits is told.
     pub(super) async fn end(&self) {
-        *self.core.lock().await = Slot::Over;
+        for group in &self.groups {
+            *group.core.lock().await = Slot::Over;
+        }
         self.happened();
     }
 
     /// Marks the attempt as one to restore; whoever waits is told to come back.
     pub(super) async fn suspend(&self) {
-        *self.core.lock().await = Slot::Suspended;
+        for group in &self.groups {
+            *group.core.lock().await = Slot::Suspended;
+        }
         self.happened();
     }
 
-    /// Closes steps in time until the sum is open.
-    pub(super) async fn run(&self, app: &App) -> Result<Opened, Stopped> {
+    /// Closes steps in time until every group has a sum that can be opened or has ended without one, and opens those.
+    pub(super) async fn run(&self, app: &App) -> Result<Ended, Stopped> {
         let mut changed = self.changed.subscribe();
+        let mut aborted: BTreeMap<usize, Aborted> = BTreeMap::new();
         loop {
             changed.borrow_and_update();
-            let Some(deadline) = self.advance(app).await? else { return self.open(app).await };
+            let mut deadline = None;
+            for (at, group) in self.groups.iter().enumerate() {
+                if aborted.contains_key(&at) {
+                    continue;
+                }
+                match self.advance(app, group).await? {
+                    Stand::Waits(until) => deadline = Some(deadline.map_or(until, |other: u64| other.min(until))),
+                    Stand::Opening => {}
+                    Stand::Aborted(why) => {
+                        // The others go on; whoever waits in this one is told that it is over.
+                        *group.core.lock().await = Slot::Over;
+                        self.happened();
+                        aborted.insert(at, *why);
+                    }
+                }
+            }
+            let Some(deadline) = deadline else { break };
             let wait = Duration::from_millis(deadline.saturating_sub(elapsed(self.since)));
             tokio::select! {
                 _ = changed.changed() => {}
@@ -478,118 +540,159 @@ impl Attempt {
                 () = app.lifecycle.stopping() => return Err(Stopped::Parked),
             }
         }
+        if aborted.len() < self.groups.len() {
+            crash_point!("opening:begun");
+            let AttemptId { round, .. } = &self.id;
+            let state = sordino_store::round_state::AGGREGATING;
+            app.store.set_round_state(round.task.as_str(), round.number, state).await?;
+            crash_point!("opening:stored");
+        }
+        let mut opened = Vec::new();
+        for (at, group) in
+            self.groups.iter().enumerate().filter(|(at, _)| !aborted.contains_key(at)).collect::<Vec<_>>()
+        {
+            match group.open(app, self).await? {
+                Ok(sum) => opened.push(sum),
+                Err(why) => {
+                    aborted.insert(at, why);
+                }
+            }
+            self.happened();
+        }
+        crash_point!("opening:opened");
+        let aborted: Vec<_> = aborted.into_values().collect();
+        if opened.is_empty() { Err(Stopped::Aborted(aborted)) } else { Ok(Ended { opened, aborted }) }
     }
 
-    /// Closes what is due; the next deadline, or `None` when the sum can be opened.
+    /// Closes what is due in a group.
     ///
-    /// What is due is taken out of its slot, and requests wait; where this returns early, the attempt is over or has to be
-    /// restored, and the caller says which.
-    async fn advance(&self, app: &App) -> Result<Option<u64>, Stopped> {
+    /// What is due is taken out of its slot, and requests wait; where this returns an error, the attempt has to be restored.
+    async fn advance(&self, app: &App, group: &Group) -> Result<Stand, Stopped> {
         loop {
             let core = {
-                let mut slot = self.core.lock().await;
+                let mut slot = group.core.lock().await;
                 let Slot::Open(core) = &*slot else { return Err(JournalError::Closed.into()) };
                 let now = elapsed(self.since);
                 if core.is_opening() {
-                    return Ok(None);
+                    return Ok(Stand::Opening);
                 }
                 if !core.awaits_registrar() && !core.is_due(now) {
-                    return Ok(Some(core.deadline()));
+                    return Ok(Stand::Waits(core.deadline()));
                 }
                 match std::mem::replace(&mut *slot, Slot::Working) {
                     Slot::Open(core) => *core,
                     Slot::Working | Slot::Suspended | Slot::Over => return Err(JournalError::Closed.into()),
                 }
             };
+            let index = group.index;
             let core = if let Some(roster) = core.roster_to_sign() {
-                let signature = app.rounds.registrar.sign_roster(&roster).await?;
+                let signature = Box::new(app.rounds.registrar.sign_roster(&roster).await?);
                 crash_point!("roster:signed");
-                self.journal.push(Event::RosterSigned(Box::new(signature))).wait().await?;
+                self.journal.push(Event::RosterSigned { group: index, signature: signature.clone() }).wait().await?;
                 crash_point!("roster:stored");
-                core.roster_signed(signature, elapsed(self.since))
+                core.roster_signed(*signature, elapsed(self.since))
             } else if let Some(survivors) = core.survivors_to_sign() {
-                let signature = app.rounds.registrar.sign_survivors(&survivors).await?;
+                let signature = Box::new(app.rounds.registrar.sign_survivors(&survivors).await?);
                 crash_point!("survivors:signed");
-                self.journal.push(Event::SurvivorsSigned(Box::new(signature))).wait().await?;
+                self.journal.push(Event::SurvivorsSigned { group: index, signature: signature.clone() }).wait().await?;
                 crash_point!("survivors:stored");
-                core.survivors_signed(signature, elapsed(self.since))
+                core.survivors_signed(*signature, elapsed(self.since))
             } else {
-                self.close(core).await?
+                match self.close(group, core).await? {
+                    Ok(core) => core,
+                    Err(aborted) => return Ok(Stand::Aborted(aborted)),
+                }
             };
-            *self.core.lock().await = Slot::Open(Box::new(core));
+            *group.core.lock().await = Slot::Open(Box::new(core));
             self.happened();
         }
     }
 
-    async fn close(&self, core: Coordinator) -> Result<Coordinator, Stopped> {
+    async fn close(&self, group: &Group, core: Coordinator) -> Result<Result<Coordinator, Box<Aborted>>, Stopped> {
         let now = elapsed(self.since);
         let step = core.step();
-        let shown = Shown::of(&core);
+        let (heard, shown) = (core.heard(), Shown::of(&core));
+        let aborted = |abort| Box::new(Aborted { abort, heard, shown });
         if let Some(abort) = core.timed_out(now).filter(|_| !core.is_complete()) {
-            return Err(Stopped::Aborted { abort, shown });
+            return Ok(Err(aborted(abort)));
         }
-        let core = core.close(now).map_err(|abort| Stopped::Aborted { abort, shown })?;
+        let core = match core.close(now) {
+            Ok(core) => core,
+            Err(abort) => return Ok(Err(aborted(abort))),
+        };
         // Stored before anybody is told that Unmasking is open: what is counted is never less than what was revealed.
         let reveals = core.reveals();
         crash_point!("{}:closing", step.map_or("no step", Step::name));
-        self.journal.push(Event::Closed { reveals }).wait().await?;
+        self.journal.push(Event::Closed { group: group.index, reveals }).wait().await?;
         crash_point!("{}:closed", step.map_or("no step", Step::name));
-        self.note_closed(step).await;
-        Ok(core)
-    }
-
-    async fn note_closed(&self, step: Option<Step>) {
-        let Some(step) = step else { return };
-        let mut opened_at = self.opened_at.lock().await;
-        let now = elapsed(self.since);
-        let took = now.saturating_sub(std::mem::replace(&mut *opened_at, now));
-        metrics::histogram!("sordino_round_step_seconds", "step" => step.name())
-            .record(Duration::from_millis(took).as_secs_f64());
-        self.step_millis.lock().await.push((step.name().to_owned(), took));
-        tracing::debug!(round = %self.id.round, attempt = self.id.attempt, step = step.name(), "step closed");
-    }
-
-    /// Takes the masks off. From here on the attempt takes no message: whoever is late is not needed any more.
-    async fn open(&self, app: &App) -> Result<Opened, Stopped> {
-        let core = match std::mem::replace(&mut *self.core.lock().await, Slot::Over) {
-            Slot::Open(core) => core,
-            Slot::Working | Slot::Suspended | Slot::Over => return Err(JournalError::Closed.into()),
-        };
-        self.happened();
-        let AttemptId { round, .. } = &self.id;
-        crash_point!("opening:begun");
-        app.store.set_round_state(round.task.as_str(), round.number, sordino_store::round_state::AGGREGATING).await?;
-        crash_point!("opening:stored");
-        let began = Instant::now();
-        let survivors = core.survivors().unwrap_or_default();
-        let heard = core.heard();
-        let (input_bytes, shown) = (core.input_len(), Shown::of(&core));
-        let mut sum = core.new_sum();
-        std::mem::swap(&mut sum, &mut *self.sum.lock().await);
-        if !sum.is_whole_for(&survivors) {
-            sum = core.new_sum();
-            for from in &survivors {
-                add_spooled(app.store.spool(), &self.spool_key(from)?, from, &mut sum).await?;
-            }
+        if let Some(step) = step {
+            let took = group.note_closed(step, now).await;
+            metrics::histogram!("sordino_round_step_seconds", "step" => step.name())
+                .record(Duration::from_millis(took).as_secs_f64());
+            let (round, attempt) = (&self.id.round, self.id.attempt);
+            tracing::debug!(%round, attempt, group = group.index, step = step.name(), "step closed");
         }
-        let threads = std::thread::available_parallelism().unwrap_or(std::num::NonZeroUsize::MIN);
-        let opened = tokio::task::spawn_blocking(move || core.open_on(threads, sum)).await;
-        let opened = opened.map_err(|_| damaged("sum"))?;
-        let sum = opened.map_err(|abort| Stopped::Aborted { abort, shown: shown.clone() })?;
-        crash_point!("opening:opened");
-        let mut step_millis = self.step_millis.lock().await.clone();
-        step_millis.push(("Opening".to_owned(), elapsed(began)));
-        Ok(Opened { sum, survivors, heard, shown, input_bytes, step_millis })
+        Ok(Ok(core))
     }
 }
 
-fn setup(app: &App, plan: &Plan, encoding: &Encoding, cohort: BTreeMap<ParticipantId, CertificateKey>) -> Setup {
-    let timing = &plan.policy.policy().timing;
+/// Where a group stands once what was due is closed.
+enum Stand {
+    /// For messages, or until then.
+    Waits(u64),
+    /// Its masks can be taken off.
+    Opening,
+    /// There will be no sum of it.
+    Aborted(Box<Aborted>),
+}
+
+/// What came out of an attempt: of at least one group its sum.
+pub(super) struct Ended {
+    pub(super) opened: Vec<Opened>,
+    pub(super) aborted: Vec<Aborted>,
+}
+
+impl Ended {
+    /// What each group has shown of its participants, with the reason where it came to no sum.
+    pub(super) fn shown(&self) -> impl Iterator<Item = (&Shown, Option<&Abort>)> {
+        let opened = self.opened.iter().map(|group| (&group.shown, None));
+        opened.chain(self.aborted.iter().map(|group| (&group.shown, Some(&group.abort))))
+    }
+}
+
+impl StoredCohort {
+    /// Names and certificate keys, group by group.
+    fn cohorts(&self) -> Result<Vec<BTreeMap<ParticipantId, CertificateKey>>, StoreError> {
+        let member = |name: &String| {
+            let key = hex::decode(self.members.get(name).ok_or_else(|| damaged("cohort"))?);
+            let key = CertificateKey::from_bytes(&key.map_err(|_| damaged("cohort"))?);
+            Ok((ParticipantId::new(name).map_err(|_| damaged("cohort"))?, key.map_err(|_| damaged("cohort"))?))
+        };
+        if self.groups.is_empty() {
+            return Ok(vec![self.members.keys().map(member).collect::<Result<_, StoreError>>()?]);
+        }
+        self.groups.iter().map(|group| group.iter().map(member).collect()).collect()
+    }
+}
+
+/// The nonce of one group of an attempt: no key, signature or proof of one means anything in another.
+fn group_nonce(attempt: Digest, group: u32) -> Digest {
+    Digest(sha256(&[GROUP_LABEL, &attempt.0, &group.to_le_bytes()].concat()))
+}
+
+fn setup(
+    app: &App,
+    policy: &CheckedPolicy,
+    assignment: &Assignment,
+    (encoding, proof): (&Encoding, Option<&RoundProof>),
+    cohort: BTreeMap<ParticipantId, CertificateKey>,
+) -> Setup {
+    let timing = &policy.policy().timing;
     let seconds = |seconds: f64| to_millis(Duration::from_secs_f64(seconds));
     let n = u32::try_from(cohort.len()).unwrap_or(u32::MAX);
     Setup {
-        context: plan.policy.context(app.federation(), &plan.assignment, encoding),
-        quorum: plan.policy.quorum(n),
+        context: policy.context(app.federation(), assignment, (encoding, proof)),
+        quorum: policy.quorum(n),
         cohort,
         timing: Timing {
             advertise: seconds(timing.participant_timeout),
@@ -600,75 +703,11 @@ fn setup(app: &App, plan: &Plan, encoding: &Encoding, cohort: BTreeMap<Participa
     }
 }
 
-/// Tells the state machine again what it was told before.
-async fn replay(
-    app: &App,
-    id: &AttemptId,
-    mut core: Coordinator,
-    sum: &mut RunningSum,
-    event: Event,
-) -> Result<Coordinator, Stopped> {
-    match event {
-        Event::Message { step: Step::MaskedInput, from, bytes } => {
-            let key = SpoolKey::new(id.round.task.as_str(), id.round.number, id.attempt, from.as_str())?;
-            let mut hasher = core.hasher();
-            read_spooled(app.store.spool(), &key, |block| hasher.update(block)).await?;
-            core.input(&from, &bytes, &hasher.finish(), 0).map_err(|_| damaged("spool"))?;
-            add_spooled(app.store.spool(), &key, &from, sum).await?;
-        }
-        Event::Message { step, from, bytes } => {
-            core.message(step, &from, &bytes, 0).map_err(|_| damaged("journal"))?;
-        }
-        Event::Closed { .. } => {
-            let shown = Shown::of(&core);
-            core = core.close(0).map_err(|abort| Stopped::Aborted { abort, shown })?;
-        }
-        Event::RosterSigned(signature) => core = core.roster_signed(*signature, 0),
-        Event::SurvivorsSigned(signature) => core = core.survivors_signed(*signature, 0),
-    }
-    Ok(core)
-}
-
-/// Reads a spooled input from its beginning to its end.
-async fn read_spooled(spool: &Spool, key: &SpoolKey, mut each: impl FnMut(&[u8])) -> Result<(), StoreError> {
-    let mut file = spool.reader(key).await?;
-    let mut block = vec![0; READ_BLOCK];
-    loop {
-        let got =
-            file.read(&mut block).await.map_err(|source| StoreError::Io { path: key.to_string().into(), source })?;
-        if got == 0 {
-            return Ok(());
-        }
-        each(&block[..got]);
-    }
-}
-
-async fn add_spooled(
-    spool: &Spool,
-    key: &SpoolKey,
-    from: &ParticipantId,
-    sum: &mut RunningSum,
-) -> Result<(), StoreError> {
-    let no_vector = |_: SumError| damaged("spooled input");
-    let mut adder = sum.begin(from).map_err(no_vector)?;
-    let mut failed = None;
-    read_spooled(spool, key, |block| {
-        if failed.is_none() {
-            failed = adder.push(block).err();
-        }
-    })
-    .await?;
-    match failed {
-        Some(error) => Err(no_vector(error)),
-        None => adder.finish().map_err(no_vector),
-    }
-}
-
-fn damaged(what: &'static str) -> StoreError {
+pub(super) fn damaged(what: &'static str) -> StoreError {
     StoreError::corrupt(format!("the stored {what} of an attempt"))
 }
 
-fn elapsed(since: Instant) -> u64 {
+pub(super) fn elapsed(since: Instant) -> u64 {
     to_millis(since.elapsed())
 }
 
@@ -678,5 +717,4 @@ fn to_millis(time: Duration) -> u64 {
 
 /// How long a request waits for a step that is being closed: a commit, and the registrar.
 const WORK_MAX: Duration = Duration::from_secs(5);
-/// Bytes of a spooled input that are in memory at a time.
-const READ_BLOCK: usize = 256 * 1024;
+const GROUP_LABEL: &[u8] = b"sordino/coordinator/group/v1";

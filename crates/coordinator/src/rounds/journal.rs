@@ -11,12 +11,14 @@ use tokio::sync::{mpsc, oneshot};
 pub(super) enum Event {
     /// A participant's message. For MaskedInput the header of an input whose bytes are whole in the spool.
     Message { step: Step, from: ParticipantId, bytes: Vec<u8> },
-    /// The open step was closed. With `reveals`, that opened Unmasking: from here on shares may be revealed.
-    Closed { reveals: bool },
-    /// The registrar signed the roster.
-    RosterSigned(Box<[u8; 64]>),
-    /// The registrar signed the survivor list.
-    SurvivorsSigned(Box<[u8; 64]>),
+    /// A whole input of a participant was found not to be what its proof has to show: it counts as a dropout.
+    Refused { from: ParticipantId, reason: String },
+    /// The open step of a group was closed. With `reveals`, that opened Unmasking: from here on shares may be revealed.
+    Closed { group: u32, reveals: bool },
+    /// The registrar signed the roster of a group.
+    RosterSigned { group: u32, signature: Box<[u8; 64]> },
+    /// The registrar signed the survivor list of a group.
+    SurvivorsSigned { group: u32, signature: Box<[u8; 64]> },
 }
 
 /// Numbers of the kinds of events beside those of the steps; they are stored and never change.
@@ -24,30 +26,42 @@ const CLOSED: i64 = 100;
 const ROSTER_SIGNED: i64 = 101;
 const UNMASKING_OPENED: i64 = 102;
 const SURVIVORS_SIGNED: i64 = 103;
+const REFUSED: i64 = 104;
 
 impl Event {
     fn into_new(self) -> NewEvent {
+        let group = |group: u32, rest: &[u8]| [&group.to_le_bytes(), rest].concat();
         let (kind, sender, body, reveals) = match self {
             Self::Message { step, from, bytes } => (step.number().into(), Some(from.as_str().to_owned()), bytes, false),
-            Self::Closed { reveals: false } => (CLOSED, None, Vec::new(), false),
-            Self::Closed { reveals: true } => (UNMASKING_OPENED, None, Vec::new(), true),
-            Self::RosterSigned(signature) => (ROSTER_SIGNED, None, signature.to_vec(), false),
-            Self::SurvivorsSigned(signature) => (SURVIVORS_SIGNED, None, signature.to_vec(), false),
+            Self::Refused { from, reason } => (REFUSED, Some(from.as_str().to_owned()), reason.into_bytes(), false),
+            Self::Closed { group: of, reveals: false } => (CLOSED, None, group(of, &[]), false),
+            Self::Closed { group: of, reveals: true } => (UNMASKING_OPENED, None, group(of, &[]), true),
+            Self::RosterSigned { group: of, signature } => (ROSTER_SIGNED, None, group(of, &signature[..]), false),
+            Self::SurvivorsSigned { group: of, signature } => {
+                (SURVIVORS_SIGNED, None, group(of, &signature[..]), false)
+            }
         };
         NewEvent { kind, sender, body, reveals }
     }
 
     /// `None` for a row that this version did not write.
     pub(super) fn from_row(row: EventRow) -> Option<Self> {
-        match (row.kind, row.sender) {
-            (CLOSED, None) => Some(Self::Closed { reveals: false }),
-            (UNMASKING_OPENED, None) => Some(Self::Closed { reveals: true }),
-            (ROSTER_SIGNED, None) => Some(Self::RosterSigned(Box::new(row.body.try_into().ok()?))),
-            (SURVIVORS_SIGNED, None) => Some(Self::SurvivorsSigned(Box::new(row.body.try_into().ok()?))),
-            (kind, Some(sender)) => {
-                let step = Step::from_number(u8::try_from(kind).ok()?)?;
-                Some(Self::Message { step, from: ParticipantId::new(&sender).ok()?, bytes: row.body })
+        let EventRow { kind, sender, body, .. } = row;
+        if let Some(sender) = sender {
+            let from = ParticipantId::new(&sender).ok()?;
+            if kind == REFUSED {
+                return Some(Self::Refused { from, reason: String::from_utf8(body).ok()? });
             }
+            return Some(Self::Message { step: Step::from_number(u8::try_from(kind).ok()?)?, from, bytes: body });
+        }
+        let (group, rest) = body.split_first_chunk()?;
+        let group = u32::from_le_bytes(*group);
+        let signature = || rest.try_into().ok().map(Box::new);
+        match kind {
+            CLOSED if rest.is_empty() => Some(Self::Closed { group, reveals: false }),
+            UNMASKING_OPENED if rest.is_empty() => Some(Self::Closed { group, reveals: true }),
+            ROSTER_SIGNED => Some(Self::RosterSigned { group, signature: signature()? }),
+            SURVIVORS_SIGNED => Some(Self::SurvivorsSigned { group, signature: signature()? }),
             _ => None,
         }
     }

@@ -1,6 +1,8 @@
 //! From an opened sum to a Release: the next model, the sum as integers, and the manifest.
 
-use super::attempt::{Attempt, Opened};
+use super::attempt::{Attempt, Ended};
+use super::group::{Aborted, Opened};
+use super::proving::Proving;
 use crate::{
     app::App,
     budget::{self, BudgetError},
@@ -13,12 +15,19 @@ use sordino_dp::noise::{NoiseError, NoiseRng, Unseeded};
 use sordino_identity::PrincipalId;
 use sordino_secagg::{ParticipantId, Step};
 use sordino_store::{RoundOutcome, Store, StoreError, crash_point};
-use sordino_wire::api::{PlannedCohort, Release, ReleasePrivacy, WorstParticipant};
+use sordino_wire::api::{
+    FailedGroup, PlannedCohort, Release, ReleaseGroup, ReleasePrivacy, ReleaseProof, WorstParticipant,
+};
 use sordino_wire::{
     CheckedPolicy, Digest, RoundPrivacy,
+    evidence::SumEvidence,
     policy::{Placement, PrivacyUnit},
 };
-use std::{collections::BTreeMap, num::NonZeroU32};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+    sync::Arc,
+};
 
 /// Why a sum becomes no Release.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +56,39 @@ pub(super) enum ReleaseError {
     /// The work was cut off.
     #[error("the work was cut off")]
     Cut,
+    /// In every group somebody sent another input than it had committed to.
+    #[error("the commitments of no group open to its sum: {reason}")]
+    NoSum {
+        /// What the check of the first one said.
+        reason: String,
+        /// Whose groups they are.
+        checks: Vec<GroupSum>,
+    },
+}
+
+/// What is published of a round.
+pub(super) struct Published {
+    pub(super) release: Release,
+    pub(super) outcome: RoundOutcome,
+    /// How the checks of its sums came out.
+    pub(super) checks: Vec<GroupSum>,
+}
+
+/// Whether a group's sum is that of what its members had proven.
+#[derive(Debug)]
+pub(super) struct GroupSum {
+    pub(super) group: u32,
+    pub(super) passed: bool,
+    /// Those whose inputs are in it.
+    pub(super) members: BTreeSet<ParticipantId>,
+}
+
+/// A group's sum as it may be stored and seen.
+struct Summed {
+    group: Opened,
+    sums: Sums,
+    /// Where inputs carry proofs: what shows that it is their sum.
+    evidence: Option<SumEvidence>,
 }
 
 /// What a round was charged, as its Release tells.
@@ -87,19 +129,28 @@ pub(super) async fn publish(
     policy: &CheckedPolicy,
     (model, limits): (Digest, FileLimits),
     attempt: &Attempt,
-    (opened, charged): (Opened, Option<Charged>),
+    (ended, charged): (Ended, Option<Charged>),
     last_round: bool,
-) -> Result<(Release, RoundOutcome), ReleaseError> {
-    let Opened { sum, survivors, heard, input_bytes, step_millis, shown: _ } = opened;
-    let (encoding, cohort, privacy) = (attempt.encoding(), attempt.cohort(), attempt.privacy());
+) -> Result<Published, ReleaseError> {
+    let Ended { opened, aborted } = ended;
+    let (cohort, privacy) = (attempt.cohort(), attempt.privacy());
     let old = store.blobs().read(&model.0, limits.max_file_bytes as u64).await?;
-    let ring_bits = sum.bits().get();
-    let contributors = u32::try_from(survivors.len()).map_err(|_| ReleaseError::Name)?;
-    let sums = released_sums(store, attempt, sum, contributors).await?;
-    let invited = u32::try_from(cohort.len()).ok().and_then(NonZeroU32::new).ok_or(ReleaseError::Name)?;
+    let heard = heard(&opened, &aborted);
+    let invited: usize = opened.iter().map(|group| group.heard.len()).sum();
+    let (passed, failed) = check(store, attempt, opened).await?;
+    let checks = checks(&passed, &failed);
+    if passed.is_empty() {
+        let reason = failed.into_iter().next().map(|(_, reason)| reason).unwrap_or_default();
+        return Err(ReleaseError::NoSum { reason, checks });
+    }
+    // Of the groups that count: what the others were asked for is not in the sum.
+    let invited = invited - failed.iter().map(|(group, _)| group.heard.len()).sum::<usize>();
+    let invited = u32::try_from(invited).ok().and_then(NonZeroU32::new).ok_or(ReleaseError::Name)?;
     let divisor = RoundPrivacy::divisor(privacy, invited);
-    let encoding = encoding.clone();
-    let step = encoding.step();
+    let encoding = attempt.encoding().clone();
+    let (step, ring_bits) = (encoding.step(), encoding.bits().get());
+    let sums = total(passed.iter().map(|summed| &summed.sums)).ok_or(ReleaseError::Name)?;
+    let contributors = sums.contributors;
     let work = move || -> Result<(Aggregate, Vec<u8>, Vec<u8>), ReleaseError> {
         let aggregate = encoding.aggregate(&sums, divisor);
         let next = Tensors::from_safetensors(&old, &limits)?.plus(&aggregate.mean)?.to_safetensors();
@@ -110,39 +161,157 @@ pub(super) async fn publish(
     let new_model = store.blobs().put(next).await?;
     let sum = store.blobs().put(integers).await?;
 
-    let names = |ids: &mut dyn Iterator<Item = &ParticipantId>| -> Result<Vec<PrincipalId>, ReleaseError> {
-        ids.map(|id| id.as_str().parse().map_err(|_| ReleaseError::Name)).collect()
-    };
+    let survivors: BTreeSet<_> = passed.iter().flat_map(|summed| &summed.group.survivors).collect();
     let missed = |of_survivors: bool| -> Result<BTreeMap<PrincipalId, String>, ReleaseError> {
         let missed_by = |(id, last): (&ParticipantId, &Option<Step>)| {
             let first = last.map_or(Some(Step::AdvertiseKeys), Step::next)?;
             (survivors.contains(id) == of_survivors).then(|| (id.clone(), first))
         };
-        let named = |(id, step): (ParticipantId, Step)| {
-            Ok((id.as_str().parse().map_err(|_| ReleaseError::Name)?, step.name().to_owned()))
-        };
+        let named = |(id, step): (ParticipantId, Step)| Ok((principal(&id)?, step.name().to_owned()));
         heard.iter().filter_map(missed_by).map(named).collect()
     };
     let metrics = &policy.policy().encoding.metrics;
+    let refused = attempt.refused().await;
     let release = Release {
         model: Digest(new_model),
         sum: Digest(sum),
         ring_bits,
-        cohort: names(&mut cohort.iter())?,
-        survivors: names(&mut survivors.iter())?,
+        cohort: principals(cohort)?,
+        survivors: principals(survivors.iter().copied())?,
         dropouts: missed(false)?,
         silent_survivors: missed(true)?,
         weight: aggregate.weight_sum,
         metrics: metrics.iter().map(|metric| metric.name.clone()).zip(aggregate.metrics).collect(),
-        input_bytes,
-        step_millis,
+        input_bytes: passed.iter().map(|summed| summed.group.input_bytes).max().unwrap_or(0),
+        step_millis: slowest(passed.iter().map(|summed| &summed.group.step_millis)),
         privacy: match (privacy, charged) {
             (Some(privacy), Some(charged)) => Some(described(policy, attempt, privacy, charged, (contributors, step))),
             _ => None,
         },
+        refused: refused
+            .into_iter()
+            .map(|(id, why)| Ok((principal(&id)?, why)))
+            .collect::<Result<_, ReleaseError>>()?,
+        proof: match attempt.proving() {
+            Some(proving) => Some(proven(store, attempt, proving, (passed, failed)).await?),
+            None => None,
+        },
     };
     let release_json = serde_json::to_string(&release).map_err(|_| ReleaseError::Name)?;
-    Ok((release, RoundOutcome { release_json, new_model, model_bytes, task_done: last_round }))
+    let outcome = RoundOutcome { release_json, new_model, model_bytes, task_done: last_round };
+    Ok(Published { release, outcome, checks })
+}
+
+/// The sums that may be released, and the groups that may not be, each with the reason.
+async fn check(
+    store: &Store,
+    attempt: &Attempt,
+    opened: Vec<Opened>,
+) -> Result<(Vec<Summed>, Vec<(Opened, String)>), ReleaseError> {
+    let (mut passed, mut failed) = (Vec::new(), Vec::new());
+    for mut group in opened {
+        let contributors = u32::try_from(group.survivors.len()).map_err(|_| ReleaseError::Name)?;
+        let sum = std::mem::replace(&mut group.sum, RingVector::zeros(0, attempt.encoding().bits()));
+        let Some(proving) = attempt.proving() else {
+            let sums = released_sums(store, attempt, sum, contributors).await?;
+            passed.push(Summed { group, sums, evidence: None });
+            continue;
+        };
+        let (proving, encoding, inputs) =
+            (Arc::clone(proving), attempt.encoding().clone(), std::mem::take(&mut group.inputs));
+        let work = move || proving.check_sum(&encoding, &sum, contributors, inputs);
+        match tokio::task::spawn_blocking(work).await.map_err(|_| ReleaseError::Cut)? {
+            Ok((sums, evidence)) => passed.push(Summed { group, sums, evidence: Some(evidence) }),
+            Err(reason) => {
+                let (round, number) = (&attempt.id().round, attempt.id().attempt);
+                tracing::warn!(%round, attempt = number, group = group.index, reason, "a group's sum is not that of its inputs");
+                failed.push((group, reason));
+            }
+        }
+    }
+    Ok((passed, failed))
+}
+
+/// How the checks came out, to be kept: none where inputs carry no proof.
+fn checks(passed: &[Summed], failed: &[(Opened, String)]) -> Vec<GroupSum> {
+    let check = |group: &Opened, passed| GroupSum {
+        group: group.index,
+        passed,
+        members: group.survivors.iter().cloned().collect(),
+    };
+    let passed = passed.iter().filter(|summed| summed.evidence.is_some()).map(|summed| check(&summed.group, true));
+    passed.chain(failed.iter().map(|(group, _)| check(group, false))).collect()
+}
+
+/// What the Release says of proofs. The evidence is stored.
+async fn proven(
+    store: &Store,
+    attempt: &Attempt,
+    proving: &Proving,
+    (passed, failed): (Vec<Summed>, Vec<(Opened, String)>),
+) -> Result<ReleaseProof, ReleaseError> {
+    let mut groups = Vec::with_capacity(passed.len());
+    for Summed { group, sums, evidence } in passed {
+        let evidence = evidence.ok_or(ReleaseError::Name)?;
+        groups.push(ReleaseGroup {
+            group: group.index,
+            nonce: group.nonce,
+            survivors: principals(&group.survivors)?,
+            sum: Digest(store.blobs().put(bytes_of(&sums)).await?),
+            evidence: Digest(store.blobs().put(evidence.to_bytes()).await?),
+        });
+    }
+    let failed = failed.into_iter().map(|(group, reason)| {
+        Ok(FailedGroup { group: group.index, survivors: principals(&group.survivors)?, reason })
+    });
+    Ok(ReleaseProof {
+        attempt: attempt.id().attempt,
+        claim: Digest(*proving.proof.claim.digest()),
+        effective_bound: proving.proof.effective_bound,
+        cohort: attempt.group_size(),
+        noise_multiplier: attempt.noise_multiplier(),
+        groups,
+        failed: failed.collect::<Result<_, ReleaseError>>()?,
+    })
+}
+
+/// The last step each member of any group was heard in.
+fn heard(opened: &[Opened], aborted: &[Aborted]) -> BTreeMap<ParticipantId, Option<Step>> {
+    let of_all = opened.iter().map(|group| &group.heard).chain(aborted.iter().map(|group| &group.heard));
+    of_all.flatten().map(|(id, step)| (id.clone(), *step)).collect()
+}
+
+/// The longest that each step took in any group, in the order of the steps.
+fn slowest<'a>(groups: impl Iterator<Item = &'a Vec<(String, u64)>>) -> Vec<(String, u64)> {
+    let mut slowest: Vec<(String, u64)> = Vec::new();
+    for (step, millis) in groups.flatten() {
+        match slowest.iter_mut().find(|(name, _)| name == step) {
+            Some((_, most)) => *most = (*most).max(*millis),
+            None => slowest.push((step.clone(), *millis)),
+        }
+    }
+    slowest
+}
+
+/// The sum of sums; none of none.
+fn total<'a>(sums: impl Iterator<Item = &'a Sums>) -> Option<Sums> {
+    sums.cloned().reduce(|mut total, sums| {
+        let add = |total: &mut [i64], more: &[i64]| total.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+        add(&mut total.model, &sums.model);
+        add(&mut total.metrics, &sums.metrics);
+        total.weight += sums.weight;
+        total.contributors += sums.contributors;
+        total
+    })
+}
+
+/// A participant as the registry names it.
+fn principal(id: &ParticipantId) -> Result<PrincipalId, ReleaseError> {
+    id.as_str().parse().map_err(|_| ReleaseError::Name)
+}
+
+fn principals<'a>(ids: impl IntoIterator<Item = &'a ParticipantId>) -> Result<Vec<PrincipalId>, ReleaseError> {
+    ids.into_iter().map(principal).collect()
 }
 
 /// The sum as it may be stored and seen: with its noise where the coordinator adds it, and then checked. To say of an exact

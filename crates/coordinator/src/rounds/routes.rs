@@ -21,10 +21,10 @@ use sordino_secagg::{
     ParticipantId, Step, advertised_certificates,
     coordinator::{Outgoing, Receipt, Rejection},
 };
-use sordino_store::{RoundRow, StoreError, crash_point, round_state, task_state};
+use sordino_store::{CheckRow, RoundRow, StoreError, crash_point, round_state, task_state};
 use sordino_wire::{
     Code, Digest, RoundId, TaskId,
-    api::{AttemptId, CheckIn, Page, Round, RoundState, UploadStatus},
+    api::{AttemptId, CheckIn, GroupCheck, Page, Release, ReleaseGroup, Round, RoundState, UploadStatus},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -36,6 +36,8 @@ pub fn routes() -> Routes {
         .get("/v1/tasks/{task}/rounds", Permission::ReadRounds, list)
         .get("/v1/rounds/{round}", Permission::ReadRounds, read)
         .get("/v1/rounds/{round}/sum", Permission::ReadRelease, sum)
+        .get("/v1/rounds/{round}/groups/{group}/sum", Permission::ReadRelease, group_sum)
+        .get("/v1/rounds/{round}/groups/{group}/evidence", Permission::ReadRelease, evidence)
         .get("/v1/rounds/{round}/attempts/{attempt}/messages/{step}", Permission::TakePartInRound, fetch)
         .post("/v1/rounds/{round}/attempts/{attempt}/messages/{step}", Permission::TakePartInRound, send)
         .get("/v1/rounds/{round}/attempts/{attempt}/input", Permission::TakePartInRound, uploaded)
@@ -118,7 +120,8 @@ async fn list(
     };
     crate::tasks::find(&app, &task).await?;
     let rows = app.store.rounds(task.as_str(), after, page.fetch()?).await?;
-    let Page { items, next } = page.page(rows, |row| row.number.to_string(), round);
+    let checks = app.store.checks(task.as_str()).await?;
+    let Page { items, next } = page.page(rows, |row| row.number.to_string(), |row| round(row, &checks));
     let items = items.into_iter().collect::<Result<Vec<_>, _>>()?;
     Ok(json(StatusCode::OK, &Page { items, next }))
 }
@@ -128,10 +131,41 @@ async fn read(State(app): State<Arc<App>>, Named(id): Named<RoundId>) -> Result<
 }
 
 async fn sum(State(app): State<Arc<App>>, headers: HeaderMap, Named(id): Named<RoundId>) -> Result<Response, ApiError> {
-    let release = find(&app, &id).await?.release;
-    let release = release.ok_or_else(|| ApiError::new(Code::NotFound, format!("round {id} has no Release")))?;
-    let (file, len) = app.store.blobs().open(&release.sum.0).await?;
-    bulk::file(&headers, file, len, release.sum).await
+    let release = released(&app, &id).await?;
+    blob(&app, &headers, release.sum).await
+}
+
+async fn group_sum(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Named((id, group)): Named<(RoundId, u32)>,
+) -> Result<Response, ApiError> {
+    blob(&app, &headers, released_group(&app, &id, group).await?.sum).await
+}
+
+async fn evidence(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Named((id, group)): Named<(RoundId, u32)>,
+) -> Result<Response, ApiError> {
+    blob(&app, &headers, released_group(&app, &id, group).await?.evidence).await
+}
+
+async fn blob(app: &App, headers: &HeaderMap, digest: Digest) -> Result<Response, ApiError> {
+    let (file, len) = app.store.blobs().open(&digest.0).await?;
+    bulk::file(headers, file, len, digest).await
+}
+
+async fn released(app: &App, id: &RoundId) -> Result<Release, ApiError> {
+    let release = find(app, id).await?.release;
+    release.ok_or_else(|| ApiError::new(Code::NotFound, format!("round {id} has no Release")))
+}
+
+/// A group whose sum is in the Release of a round.
+async fn released_group(app: &App, id: &RoundId, group: u32) -> Result<ReleaseGroup, ApiError> {
+    let groups = released(app, id).await?.proof.map(|proof| proof.groups).unwrap_or_default();
+    let found = groups.into_iter().find(|released| released.group == group);
+    found.ok_or_else(|| ApiError::new(Code::NotFound, format!("the Release of round {id} has no proven group {group}")))
 }
 
 async fn fetch(
@@ -278,6 +312,7 @@ fn refused(error: AttemptError) -> ApiError {
     match error {
         AttemptError::Ended { .. } => ApiError::new(Code::StaleRound, detail),
         AttemptError::Incomplete { .. } => ApiError::new(Code::Conflict, detail),
+        AttemptError::Disproved { .. } => ApiError::new(Code::Rejected, detail),
         AttemptError::Suspended => passing(&detail),
         AttemptError::Spool(error) => spool_refused(error),
         AttemptError::Store(error) => error.into(),
@@ -314,11 +349,24 @@ fn stopping() -> ApiError {
 /// The round of this id.
 async fn find(app: &App, id: &RoundId) -> Result<Round, ApiError> {
     let row = app.store.round(id.task.as_str(), id.number).await?;
-    round(row.ok_or_else(|| ApiError::new(Code::NotFound, format!("there is no round {id}")))?)
+    let row = row.ok_or_else(|| ApiError::new(Code::NotFound, format!("there is no round {id}")))?;
+    round(row, &app.store.checks(id.task.as_str()).await?)
 }
 
 /// A row of the store as callers see it.
-fn round(row: RoundRow) -> Result<Round, ApiError> {
+///
+/// - `checks`: of all rounds of its task.
+fn round(row: RoundRow, checks: &[CheckRow]) -> Result<Round, ApiError> {
+    let checks = checks.iter().filter(|check| check.round == row.number).map(|check| {
+        let survivors = check.members.iter().map(|id| id.parse().map_err(ApiError::internal));
+        Ok(GroupCheck {
+            attempt: check.attempt,
+            group: check.group,
+            passed: check.passed,
+            survivors: survivors.collect::<Result<_, ApiError>>()?,
+        })
+    });
+    let checks = checks.collect::<Result<_, ApiError>>()?;
     let state = match row.state.as_str() {
         round_state::WAITING => RoundState::Waiting,
         round_state::COLLECTING => RoundState::Collecting,
@@ -336,6 +384,7 @@ fn round(row: RoundRow) -> Result<Round, ApiError> {
         started_at: since_epoch(row.started_at),
         ended_at: row.ended_at.map(since_epoch),
         failure: row.reason,
+        checks,
         release,
     })
 }

@@ -2,10 +2,13 @@
 
 use super::{
     Current, TaskRounds,
-    attempt::{Attempt, Plan, Shown, Stopped},
+    attempt::{Attempt, Ended, Plan, Stopped},
     cohort::Gathering,
+    group::{Aborted, Shown},
     release,
+    release::{GroupSum, Published},
     standing::{Standing, conclude},
+    suspicion::{Check, GroupBounds, Suspicion},
 };
 use crate::{
     app::App,
@@ -121,7 +124,8 @@ async fn next(app: &Arc<App>, rounds: &TaskRounds, silent: &mut BTreeSet<Partici
             );
             return halt(app, &task, &reason).await;
         }
-        let cohort_json = admit(app, &cohort, multiplier).await?;
+        let groups = groups(app, &task, &policy, cohort).await?;
+        let cohort_json = admit(app, &groups, multiplier).await?;
         let start = AttemptStart {
             task: task.id.clone(),
             round: number,
@@ -167,7 +171,7 @@ async fn next(app: &Arc<App>, rounds: &TaskRounds, silent: &mut BTreeSet<Partici
     crash_point!("attempt:charged");
     rounds.current.send_replace(Current::Open(attempt.clone()));
     let ended = match attempt.run(app).await {
-        Ok(opened) => complete(app, rounds, (&task, &policy), &attempt, (opened, granted)).await,
+        Ok(ended) => complete(app, rounds, (&task, &policy), &attempt, (ended, granted)).await,
         Err(stopped) => give_up(app, &task, &policy, (number, attempt.id().attempt), stopped, silent).await,
     };
     if ended.is_ok() {
@@ -223,17 +227,43 @@ async fn gather(
     }
 }
 
+/// Who of a cohort is summed with whom: all with all, unless the sum of an attempt before was not that of what its members
+/// had proven. Whoever is in no group waits for the next attempt.
+async fn groups(
+    app: &App,
+    task: &TaskRow,
+    policy: &CheckedPolicy,
+    cohort: BTreeSet<ParticipantId>,
+) -> Result<Vec<BTreeSet<ParticipantId>>, Failed> {
+    let suspicion = Suspicion::load(&app.store, &task.id, policy.faults().corrupt).await?;
+    if !suspicion.is_open() {
+        return Ok(vec![cohort]);
+    }
+    let mut draw = [0; 32];
+    getrandom::fill(&mut draw).map_err(retry)?;
+    let mut present: Vec<_> = cohort.iter().cloned().collect();
+    present.sort_by_cached_key(|id| bulk::sha256(&[&draw[..], id.as_str().as_bytes()].concat()));
+    let min = policy.policy().cohort.min;
+    // Large enough to stand the dropouts that the policy allows for, where two such groups can be made.
+    let tolerant = (min..).find(|size| policy.quorum(*size) >= min).unwrap_or(min);
+    let size_min = if present.len() >= 2 * tolerant as usize { tolerant } else { min } as usize;
+    let groups = suspicion.draw(present, GroupBounds { size_min, groups_max: GROUPS_MAX });
+    let sizes: Vec<_> = groups.iter().map(BTreeSet::len).collect();
+    tracing::info!(task = %task.id, ?sizes, "groups are drawn to find out who sends other inputs than were proven");
+    Ok(if groups.is_empty() { vec![cohort] } else { groups })
+}
+
 /// The certificate keys of a cohort, as they are stored with its attempt.
-async fn admit(app: &App, cohort: &BTreeSet<ParticipantId>, multiplier: Option<f64>) -> Result<String, Failed> {
+async fn admit(app: &App, groups: &[BTreeSet<ParticipantId>], multiplier: Option<f64>) -> Result<String, Failed> {
     let mut members = BTreeMap::new();
-    for id in cohort {
+    for id in groups.iter().flatten() {
         let row = app.store.principal(id.as_str()).await?;
         let row = row.ok_or_else(|| retry(format!("{id} checked in and is not a principal")))?;
         members.insert(id.clone(), row.verifying_key);
     }
     let mut nonce = [0; 32];
     getrandom::fill(&mut nonce).map_err(retry)?;
-    Attempt::cohort_json(Digest(nonce), &members, multiplier).map_err(retry)
+    Attempt::cohort_json(Digest(nonce), &members, groups, multiplier).map_err(retry)
 }
 
 async fn complete(
@@ -241,21 +271,29 @@ async fn complete(
     rounds: &TaskRounds,
     (task, policy): (&TaskRow, &CheckedPolicy),
     attempt: &Attempt,
-    (opened, granted): (super::attempt::Opened, Option<Granted>),
+    (ended, granted): (Ended, Option<Granted>),
 ) -> Result<Next, Failed> {
     let id = attempt.id();
     let (round, number) = (id.round.number, id.attempt);
     let model = (Digest(task.model), app.model_limits());
     let last_round = round >= policy.policy().task.rounds;
-    let findings = found(task, policy, &opened.shown, None);
+    let mut findings = found(task, policy, ended.shown());
     let spent = rounds.most_spent(attempt.cohort().iter());
     let charged = match (&granted, attempt.privacy()) {
         (Some(granted), Some(privacy)) => Some(release::Charged::new(app, policy, (granted, privacy), spent).await?),
         _ => None,
     };
-    let published = release::publish(&app.store, policy, model, attempt, (opened, charged), last_round).await;
+    let published = release::publish(&app.store, policy, model, attempt, (ended, charged), last_round).await;
     let (release, outcome) = match published {
-        Ok(published) => published,
+        Ok(Published { release, outcome, checks }) => {
+            conclude_checks(app, (task, policy), (round, number), (checks, &mut findings)).await?;
+            (release, outcome)
+        }
+        Err(release::ReleaseError::NoSum { reason, checks }) => {
+            conclude_checks(app, (task, policy), (round, number), (checks, &mut findings)).await?;
+            let reason = format!("no group's sum is that of what its members proved: {reason}");
+            return abandon(app, task, (round, number), (&reason, findings)).await;
+        }
         Err(release::ReleaseError::Store(error)) => return Err(error.into()),
         // Nothing is released without its noise; it may be there next time.
         Err(error @ (release::ReleaseError::Entropy(_) | release::ReleaseError::Cut)) => return Err(retry(error)),
@@ -282,13 +320,46 @@ async fn complete(
 }
 
 /// What the store is to keep of an attempt that ends: who accused whom, and whom it shows to be corrupt.
-fn found(task: &TaskRow, policy: &CheckedPolicy, shown: &Shown, abort: Option<&Abort>) -> Findings {
-    let findings = conclude(&shown.disputes, abort, policy.faults().corrupt);
+fn found<'a>(
+    task: &TaskRow,
+    policy: &CheckedPolicy,
+    groups: impl Iterator<Item = (&'a Shown, Option<&'a Abort>)>,
+) -> Findings {
+    let mut findings = Findings::default();
+    for (shown, abort) in groups {
+        let Findings { disputes, culprits, .. } = conclude(&shown.disputes, abort, policy.faults().corrupt);
+        findings.disputes.extend(disputes);
+        findings.culprits.extend(culprits);
+    }
     metrics::counter!("sordino_disputes_total").increment(findings.disputes.len() as u64);
     for culprit in &findings.culprits {
         tracing::warn!(task = %task.id, participant = culprit.id, reason = culprit.reason, "left out from now on");
     }
     findings
+}
+
+/// Adds what the checks of an attempt's sums have shown: groups that failed, and whom they prove to be corrupt together with
+/// those of before.
+async fn conclude_checks(
+    app: &App,
+    (task, policy): (&TaskRow, &CheckedPolicy),
+    at: (u64, u32),
+    (checks, findings): (Vec<GroupSum>, &mut Findings),
+) -> Result<(), Failed> {
+    if checks.is_empty() {
+        return Ok(());
+    }
+    let (passed, failed): (Vec<_>, Vec<_>) = checks.iter().partition(|check| check.passed);
+    metrics::counter!("sordino_group_checks_total", "outcome" => "passed").increment(passed.len() as u64);
+    metrics::counter!("sordino_group_checks_total", "outcome" => "failed").increment(failed.len() as u64);
+    let checks = checks.into_iter().map(|GroupSum { group, passed, members }| Check { at, group, passed, members });
+    let before = findings.culprits.len();
+    let mut suspicion = Suspicion::load(&app.store, &task.id, policy.faults().corrupt).await?;
+    suspicion.conclude(checks.collect(), findings)?;
+    for culprit in &findings.culprits[before..] {
+        tracing::warn!(task = %task.id, participant = culprit.id, reason = culprit.reason, "left out from now on");
+    }
+    Ok(())
 }
 
 /// Ends an attempt that gave no sum, and the round with it when it was the last one it gets.
@@ -312,10 +383,11 @@ async fn give_up(
         Stopped::Registrar(super::RegistrarError::Store(error)) => Err(retry(error)),
         // It would say the same again.
         Stopped::Registrar(error) => abandon(app, task, at, (&error.to_string(), nothing())).await,
-        Stopped::Aborted { abort, shown } => {
-            let findings = found(task, policy, &shown, Some(&abort));
-            *silent = shown.silent;
-            abandon(app, task, at, (&crate::answer::chain(&abort), findings)).await
+        Stopped::Aborted(groups) => {
+            let findings = found(task, policy, groups.iter().map(|Aborted { shown, abort, .. }| (shown, Some(abort))));
+            *silent = groups.iter().flat_map(|group| group.shown.silent.iter().cloned()).collect();
+            let reasons: Vec<_> = groups.iter().map(|group| crate::answer::chain(&group.abort)).collect();
+            abandon(app, task, at, (&reasons.join("; "), findings)).await
         }
     }
 }
@@ -351,8 +423,11 @@ async fn fruitful(
     let disputes = app.store.disputes(&task.id).await?.into_iter().map(|row| (row.round, row.attempt));
     let culprits = app.store.culprits(&task.id).await?.into_iter().map(|row| (row.round, row.attempt));
     let mut attempts: BTreeSet<_> = disputes.chain(culprits).filter(|(of, _)| *of == round).collect();
+    let failed = app.store.checks(&task.id).await?.into_iter().filter(|row| !row.passed);
+    attempts.extend(failed.filter(|row| row.round == round).map(|row| (row.round, row.attempt)));
     // A cohort holds nobody who was found guilty, and no two that were in dispute: what it shows is new.
-    if *findings != Findings::default() {
+    let Findings { disputes, culprits, checks } = findings;
+    if !disputes.is_empty() || !culprits.is_empty() || checks.iter().any(|check| !check.passed) {
         attempts.insert((round, attempt));
     }
     Ok(u32::try_from(attempts.len()).unwrap_or(u32::MAX))
@@ -450,6 +525,8 @@ async fn clean(app: &App, task: &str, round: u64, attempt: u32) {
     }
 }
 
+/// Groups of an attempt, at most: each costs its members some of the others among whom they hide.
+const GROUPS_MAX: usize = 8;
 /// Attempts that a round gets beside those that show who spoils them, because they do.
 const FRUITFUL_MAX: u32 = 20;
 /// Attempts that a round gets, beside those.

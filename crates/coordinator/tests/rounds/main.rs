@@ -10,6 +10,7 @@ mod hostile;
 mod lies;
 mod network;
 mod privacy;
+mod proofs;
 mod raw;
 mod records;
 mod registrar;

@@ -135,7 +135,7 @@ impl Raw {
         let policy = task.policy.check().unwrap();
         let encoding =
             policy.encoding(usize::try_from(task.model_len).unwrap(), &policy.terms(assignment.cohort)).unwrap();
-        let context = policy.context(self.trust.anchors.federation(), &assignment, &encoding);
+        let context = policy.context(self.trust.anchors.federation(), &assignment, (&encoding, None));
         let mut rng = UnwrapErr(SysRng);
         let input = encode(&encoding);
         let integers = input.iter_centered().collect();

@@ -4,7 +4,9 @@ use super::common::TestFederation;
 use sordino_codec::Tensors;
 use sordino_identity::{KeyType, PrincipalId, Role};
 use sordino_participant::{
-    DevOptions, SiteStanding, Summary, TrainError, TrainOptions, site_standing,
+    DevOptions, SiteStanding, Summary, TrainError, TrainOptions,
+    attack::Attack,
+    site_standing,
     training::{RoundInfo, TrainError as TrainingError, Trained, Trainer},
 };
 use sordino_secagg::Step;
@@ -121,13 +123,24 @@ impl Site {
         sordino_participant::train(options, trainer, std::future::pending())
     }
 
+    /// Takes part until the task ends, and cheats.
+    pub fn cheat(
+        &self,
+        attack: Attack,
+        task: &TaskId,
+    ) -> impl Future<Output = Result<Summary, TrainError>> + Send + 'static {
+        let mut options = self.options(task, None);
+        options.dev = options.dev.map(|dev| DevOptions { attack: Some(attack), ..dev });
+        sordino_participant::train(options, Box::new(Shift(self.number)), std::future::pending())
+    }
+
     fn options(&self, task: &TaskId, vanish: Option<(u64, Step)>) -> TrainOptions {
         TrainOptions {
             folder: self.folder.path().to_owned(),
             task: Some(task.clone()),
             rounds: None,
             policy: None,
-            dev: Some(DevOptions { dump: Some(self.dump()), vanish: vanish.into_iter().collect() }),
+            dev: Some(DevOptions { dump: Some(self.dump()), vanish: vanish.into_iter().collect(), attack: None }),
         }
     }
 

@@ -19,6 +19,7 @@ fn filled(path: &str) -> String {
         ("{task}", task.into()),
         ("{round}", format!("{task}.1")),
         ("{attempt}", "1".into()),
+        ("{group}", "0".into()),
         ("{step}", "AdvertiseKeys".into()),
     ];
     let filled = names.iter().fold(path.to_owned(), |path, (variable, name)| path.replace(variable, name));

@@ -1,6 +1,6 @@
 //! `[privacy]`: what a policy says of clipping, noise and budget, and whether that can work.
 
-use super::{Metric, Policy, PolicyError};
+use super::{Metric, Policy, PolicyError, Proof};
 use crate::privacy::RoundTerms;
 use serde::{Deserialize, Serialize};
 use sordino_dp::{Accountant, Budget, Events, calibrate};
@@ -37,8 +37,13 @@ pub struct Privacy {
     pub schedule: Schedule,
     /// What is claimed for not being drawn into a round.
     pub amplification: Amplification,
-    /// Where noise is added for the unit `participant`.
-    pub noise: Placement,
+    /// Where noise is added for the unit `participant`. Filled in when the policy is checked: by the participants, or by
+    /// the coordinator where inputs carry a proof, since a share of the noise loosens what can be proven.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise: Option<Placement>,
+    /// How loose a proof may become by the share of noise in an input: the norm that an input can be proven to have, in clip
+    /// norms.
+    pub max_effective_bound: f64,
     /// L2 norm the gradient of one record is clipped to, for the unit `record`.
     pub example_clip: f64,
     /// Chance with which each record enters a training step of its site, for the unit `record`.
@@ -121,7 +126,8 @@ impl Default for Privacy {
             metric_noise_multiplier: 5.0,
             schedule: Schedule::Fixed,
             amplification: Amplification::None,
-            noise: Placement::Participants,
+            noise: None,
+            max_effective_bound: 3.0,
             example_clip: 1.0,
             sampling_rate: 0.1,
             steps: None,
@@ -129,11 +135,19 @@ impl Default for Privacy {
     }
 }
 
+impl Privacy {
+    /// Where noise is added for the unit `participant`.
+    #[must_use]
+    pub fn placement(&self) -> Placement {
+        self.noise.unwrap_or_default()
+    }
+}
+
 impl Policy {
     /// Whether noise is added by the participants inside the sum.
     pub(crate) fn shares_noise(&self) -> bool {
         let privacy = &self.privacy;
-        privacy.enabled && privacy.unit == PrivacyUnit::Participant && privacy.noise == Placement::Participants
+        privacy.enabled && privacy.unit == PrivacyUnit::Participant && privacy.placement() == Placement::Participants
     }
 
     /// Training steps of a round under the unit `record`.
@@ -171,6 +185,8 @@ impl Policy {
         ] {
             within(MULTIPLIERS.contains(&multiplier), key, multiplier.to_string(), "0.01 to 10,000")?;
         }
+        let most = privacy.max_effective_bound;
+        within((1.0..=1e9).contains(&most), "privacy.max_effective_bound", most.to_string(), "1 to 1e9")?;
         let clip = privacy.example_clip;
         within((1e-9..=1e9).contains(&clip), "privacy.example_clip", clip.to_string(), "1e-9 to 1e9")?;
         let rate = privacy.sampling_rate;
@@ -184,6 +200,13 @@ impl Policy {
             }
         }
         Ok(())
+    }
+
+    /// Fills in where noise is added.
+    pub(super) fn place_noise(&mut self) {
+        let proven = self.robustness.proof != Proof::None;
+        let placement = if proven { Placement::Coordinator } else { Placement::Participants };
+        self.privacy.noise.get_or_insert(placement);
     }
 
     /// Fills in the noise multiplier, and refuses promises that cannot be kept.

@@ -151,7 +151,7 @@ fn only_as_many_may_be_missing_as_shares_allow_for() {
             assert_eq!(policy.policy().min_survivors(&terms), *least, "{privacy}: {cohort}");
             let encoding = policy.encoding(9, &terms).expect("it fits");
             let assignment = assignment(&policy, *cohort);
-            let context = policy.context(&"test.example".parse().expect("a name"), &assignment, &encoding);
+            let context = policy.context(&"test.example".parse().expect("a name"), &assignment, (&encoding, None));
             assert_eq!((context.min_survivors, context.bits), (*least, encoding.bits()), "{privacy}: {cohort}");
             if let Ok(Some(RoundPrivacy::Participant(round))) = policy.round_privacy(9, &terms) {
                 let planned = Cohort { participants: *cohort, min_survivors: *least, max_corrupt: 1 };

@@ -86,7 +86,7 @@ impl Fake {
         let checked = task.policy.clone().check().unwrap();
         let assignment = assigned(&task, 1);
         let encoding = checked.encoding(VALUES, &checked.terms(assignment.cohort)).unwrap();
-        let context = checked.context(&"test.example".parse().unwrap(), &assignment, &encoding);
+        let context = checked.context(&"test.example".parse().unwrap(), &assignment, (&encoding, None));
         let hour = 3_600_000;
         let timing = Timing { advertise: hour, step: hour, grace: hour, attempt: hour };
         let keys = cohort.clone();
