@@ -104,8 +104,11 @@ const IDENTITY: &[Allowed] = &[
     lean("x509-parser", &[]),
 ];
 
-/// Policies are TOML; the parser works on text.
-const WIRE: &[Allowed] = &[lean("toml", &["std", "parse", "display", "serde"])];
+/// Policies are TOML; the parser works on text. Commitments are points, and what blinds them is a scalar.
+const WIRE: &[Allowed] = &[
+    lean("curve25519-dalek", &["alloc", "zeroize", "precomputed-tables", "rand_core"]),
+    lean("toml", &["std", "parse", "display", "serde"]),
+];
 
 const SIM: &[Allowed] = &[lean("ed25519-dalek", DALEK_SIGNATURES), lean("rand_chacha", &[])];
 
@@ -134,14 +137,26 @@ const PLACES: &[Place] = &[
     core("sordino-secagg", &["sordino-kernel", "sordino-codec"], SECAGG),
     core("sordino-proofs", &["sordino-kernel"], PROOFS),
     core("sordino-identity", &[], IDENTITY),
-    core("sordino-wire", &["sordino-codec", "sordino-dp", "sordino-secagg", "sordino-identity"], WIRE),
+    core(
+        "sordino-wire",
+        &["sordino-codec", "sordino-dp", "sordino-secagg", "sordino-proofs", "sordino-identity"],
+        WIRE,
+    ),
     core("sordino-sim", SIM_CORES, SIM),
     // Serves tests and the simulator, and is pure for its sake.
     core("sordino-forge", &[], FORGE),
     shell("sordino-store", CORES),
     shell(
         "sordino-coordinator",
-        &["sordino-codec", "sordino-dp", "sordino-secagg", "sordino-identity", "sordino-wire", "sordino-store"],
+        &[
+            "sordino-codec",
+            "sordino-dp",
+            "sordino-secagg",
+            "sordino-proofs",
+            "sordino-identity",
+            "sordino-wire",
+            "sordino-store",
+        ],
     ),
     // The store for its own privacy ledger.
     shell(
@@ -151,6 +166,7 @@ const PLACES: &[Place] = &[
             "sordino-codec",
             "sordino-dp",
             "sordino-secagg",
+            "sordino-proofs",
             "sordino-identity",
             "sordino-wire",
             "sordino-store",
