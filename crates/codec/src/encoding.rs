@@ -120,6 +120,15 @@ impl Sums {
         let weight = i64::try_from(self.weight).unwrap_or(i64::MAX);
         self.model.iter().copied().chain([weight]).chain(self.metrics.iter().copied())
     }
+
+    /// Adds a sum of other inputs in the same encoding.
+    pub fn add(&mut self, other: &Self) {
+        let add = |sum: &mut [i64], more: &[i64]| sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+        add(&mut self.model, &other.model);
+        add(&mut self.metrics, &other.metrics);
+        self.weight += other.weight;
+        self.contributors += other.contributors;
+    }
 }
 
 impl fmt::Debug for Sums {
@@ -418,6 +427,13 @@ impl Encoding {
         let metrics = sums.metrics.iter().zip(&self.spec.metrics);
         let metrics = metrics.map(|(&integer, metric)| exact(integer) * metric.resolution).collect();
         Aggregate { mean, weight_sum: sums.weight, metrics, contributors: sums.contributors }
+    }
+
+    /// The sum of no inputs.
+    #[must_use]
+    pub fn zero_sums(&self) -> Sums {
+        let metrics = vec![0; self.metric_bounds.len()];
+        Sums { model: vec![0; self.spec.model_len], weight: 0, metrics, contributors: 0 }
     }
 
     /// Largest magnitude of each metric's integer in one input, in their order.

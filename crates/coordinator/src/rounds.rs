@@ -17,6 +17,7 @@ mod release;
 mod routes;
 mod runner;
 mod standing;
+mod sums;
 mod suspicion;
 
 pub use attempt::{Attempt, AttemptError, JournalError};

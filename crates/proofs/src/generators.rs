@@ -32,7 +32,14 @@ impl Generators {
     /// Those that statements and proofs of this claim need.
     #[must_use]
     pub fn of(claim: &Claim) -> Self {
-        let len = claim.layout().row_len.max(claim.range_layout().row_len);
+        Self::of_all([claim])
+    }
+
+    /// Those that statements and proofs of each of these claims need.
+    #[must_use]
+    pub fn of_all<'a>(claims: impl IntoIterator<Item = &'a Claim>) -> Self {
+        let needs = claims.into_iter().map(needs);
+        let (len, bounds) = needs.fold((0, 1), |most, need| (most.0.max(need.0), most.1.max(need.1)));
         let (blinding, value) = (generator(b'H', 0), generator(b'U', 0));
         let pedersen = PedersenGens {
             h_base: value,
@@ -41,7 +48,6 @@ impl Generators {
             g_base_compressed_vec: vec![blinding.compress()],
             extension_degree: ExtensionDegree::DefaultPedersen,
         };
-        let bounds = claim.segments().len().next_power_of_two();
         let range = RangeParameters::init(RANGE_BITS, bounds, pedersen)
             .expect("64 bits and a power of two of at most SEGMENTS_MAX bounds are what the range proof takes");
         Self {
@@ -55,9 +61,8 @@ impl Generators {
 
     /// Those of a smaller claim would leave columns unbound: nothing goes on with them.
     pub(crate) fn check(&self, claim: &Claim) {
-        let rows = claim.layout().row_len.max(claim.range_layout().row_len);
-        let bounds = claim.segments().len().next_power_of_two();
-        let enough = self.entries.len() >= rows && self.range.max_aggregation_factor() >= bounds;
+        let (len, bounds) = needs(claim);
+        let enough = self.entries.len() >= len && self.range.max_aggregation_factor() >= bounds;
         assert!(enough, "generators were made for a smaller claim: use Generators::of with this one");
     }
 
@@ -100,6 +105,12 @@ impl std::fmt::Debug for Generators {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Generators").field("entries", &self.entries.len()).finish_non_exhaustive()
     }
+}
+
+/// Entries of a row, and bounds of one range proof.
+fn needs(claim: &Claim) -> (usize, usize) {
+    let len = claim.layout().row_len.max(claim.range_layout().row_len);
+    (len, claim.segments().len().next_power_of_two())
 }
 
 fn generator(letter: u8, index: u32) -> RistrettoPoint {

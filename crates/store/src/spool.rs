@@ -171,17 +171,24 @@ impl Spool {
         folder::blocking(move || sweep(&folder, &keep).map_err(|source| StoreError::io(folder, source))).await
     }
 
-    /// Keeps the outcome of an attempt: durable and whole when this returns, or not there. It goes with the attempt's uploads.
+    /// Keeps what came out of one group of an attempt: durable and whole when this returns, or not there. It goes with the
+    /// attempt's uploads.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] for a name that cannot be one, [`StoreError::Full`], [`StoreError::Io`].
-    pub async fn keep_outcome(&self, task: &str, round: u64, attempt: u32, bytes: Vec<u8>) -> Result<(), StoreError> {
+    pub async fn keep_outcome(
+        &self,
+        (task, round, attempt): (&str, u64, u32),
+        group: u32,
+        bytes: Vec<u8>,
+    ) -> Result<(), StoreError> {
         check_name("task", task)?;
         let spool = self.inner.folder.clone();
         let folder = spool.join(folder_name(task, round, attempt));
         folder::blocking(move || {
             folder::create(&folder)?;
-            let (new, path) = (folder.join(OUTCOME_NEW), folder.join(OUTCOME));
+            let name = outcome_name(group);
+            let (new, path) = (folder.join(format!("{name}.new")), folder.join(name));
             let written = (|| {
                 let mut file = folder::private_file().create(true).truncate(true).open(&new)?;
                 file.write_all(&bytes)?;
@@ -195,16 +202,21 @@ impl Spool {
         .await
     }
 
-    /// The outcome that was kept of an attempt, if one was.
+    /// What was kept of a group of an attempt, if anything was.
     ///
     /// - `len`: its length in bytes, which it must have.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] for a name that cannot be one, [`StoreError::Corrupt`] for one of another length,
     /// [`StoreError::Io`].
-    pub async fn outcome(&self, task: &str, round: u64, attempt: u32, len: u64) -> Result<Option<Vec<u8>>, StoreError> {
+    pub async fn outcome(
+        &self,
+        (task, round, attempt): (&str, u64, u32),
+        group: u32,
+        len: u64,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
         check_name("task", task)?;
-        let path = self.inner.folder.join(folder_name(task, round, attempt)).join(OUTCOME);
+        let path = self.inner.folder.join(folder_name(task, round, attempt)).join(outcome_name(group));
         folder::blocking(move || match fs::metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(StoreError::io(path, source)),
@@ -320,6 +332,11 @@ fn folder_name(task: &str, round: u64, attempt: u32) -> String {
     format!("{task}.{round}.{attempt}")
 }
 
+/// What came out of a group, beside the attempt's uploads: no participant's name starts with a dot.
+fn outcome_name(group: u32) -> String {
+    format!(".outcome-{group}")
+}
+
 fn is_folder_name(name: &str) -> bool {
     let mut parts = name.rsplitn(3, '.');
     let attempt = parts.next().is_some_and(|part| part.parse::<u32>().is_ok());
@@ -343,8 +360,5 @@ fn title(key: &SpoolKey) -> String {
     format!("upload {key}")
 }
 
-/// The outcome of an attempt, beside its uploads: no participant's name starts with a dot.
-const OUTCOME: &str = ".outcome";
-const OUTCOME_NEW: &str = ".outcome.new";
 /// Characters of a name; with two numbers it stays below the 255 bytes of a file name.
 const NAME_MAX: usize = 128;

@@ -238,6 +238,9 @@ pub struct ReleaseProof {
     pub claim: Digest,
     /// The norm that every input is proven to be within, in clip norms.
     pub effective_bound: f64,
+    /// What is proven of the coordinator's noise, where it added any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<ReleaseNoise>,
     /// Participants that were invited into each group.
     pub cohort: u32,
     /// Noise of the attempt, where there was any.
@@ -248,6 +251,15 @@ pub struct ReleaseProof {
     /// Groups whose sums are in no Release, because their members' commitments did not open to them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<FailedGroup>,
+}
+
+/// What is proven of the noise that the coordinator has added to the sum of each group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReleaseNoise {
+    /// The norm that it is within, in clip norms.
+    pub effective_bound: f64,
+    /// What that shows and what it does not, in words.
+    pub shows: String,
 }
 
 /// One group whose sum was found to be that of the inputs that were proven.

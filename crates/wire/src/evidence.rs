@@ -14,7 +14,9 @@ use std::num::NonZeroUsize;
 pub struct SumEvidence {
     /// Of everybody whose input is in the sum, ascending.
     pub inputs: Vec<InputEvidence>,
-    /// Sums of the blindings of the commitments, `[claim.rows()]`.
+    /// Of the noise that the coordinator added, where it did.
+    pub noise: Option<NoiseEvidence>,
+    /// Sums of the blindings of all commitments, `[claim.rows()]`.
     pub blindings: Vec<Scalar>,
 }
 
@@ -24,6 +26,15 @@ pub struct InputEvidence {
     /// To what its sender committed, with its certificate and its signature.
     pub signed: SignedCommitments,
     /// That this is within the bounds; the bytes of a [`Proof`].
+    pub proof: Vec<u8>,
+}
+
+/// How large the noise in a sum is that the coordinator added.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NoiseEvidence {
+    /// To what it committed; the bytes of [`Commitments`].
+    pub commitments: Vec<u8>,
+    /// That this is within its bounds; the bytes of a [`Proof`].
     pub proof: Vec<u8>,
 }
 
@@ -80,13 +91,26 @@ pub enum EvidenceError {
         /// Why.
         source: Rejection,
     },
+    /// Noise of the coordinator that the policy does not ask for, or none where it does.
+    #[error("the policy has {} of the coordinator in a sum, and the evidence has {}", noise_or_not(*expected), noise_or_not(!expected))]
+    Noise {
+        /// Whether the policy asks for it.
+        expected: bool,
+    },
+    /// Bytes that are no commitments or no proof.
+    #[error("what the coordinator says of its noise cannot be read")]
+    NoiseMalformed(#[source] Malformed),
+    /// The coordinator's noise is not shown to be within its bounds.
+    #[error("the proof of the coordinator's noise does not verify")]
+    NoiseProof(#[source] Rejection),
     /// The sum is another one.
     #[error("the sum is not that of the inputs that were proven")]
     Sum(#[from] SumError),
 }
 
 impl SumEvidence {
-    /// A label and a version; the inputs, each as two byte strings after their lengths; the blindings. Integers are u32,
+    /// A label and a version; the inputs, each as two byte strings; the noise, none or one, in the same way; the blindings.
+    /// Whatever there may be several of stands behind its number, a byte string behind its length. Integers are u32,
     /// little-endian.
     ///
     /// # Panics
@@ -95,12 +119,19 @@ impl SumEvidence {
     pub fn to_bytes(&self) -> Vec<u8> {
         let count = |len: usize| u32::try_from(len).expect("bounded by what a cohort sends").to_le_bytes();
         let mut out = LABEL.to_vec();
+        let string = |out: &mut Vec<u8>, bytes: &[u8]| {
+            out.extend(count(bytes.len()));
+            out.extend_from_slice(bytes);
+        };
         out.extend(count(self.inputs.len()));
         for InputEvidence { signed, proof } in &self.inputs {
-            for bytes in [&signed.to_bytes(), proof] {
-                out.extend(count(bytes.len()));
-                out.extend_from_slice(bytes);
-            }
+            string(&mut out, &signed.to_bytes());
+            string(&mut out, proof);
+        }
+        out.extend(count(self.noise.iter().len()));
+        if let Some(NoiseEvidence { commitments, proof }) = &self.noise {
+            string(&mut out, commitments);
+            string(&mut out, proof);
         }
         out.extend(count(self.blindings.len()));
         self.blindings.iter().for_each(|blinding| out.extend_from_slice(blinding.as_bytes()));
@@ -119,6 +150,11 @@ impl SumEvidence {
             let signed = signed.map_err(|_| EvidenceError::Unreadable("signed commitments are malformed"))?;
             inputs.push(InputEvidence { signed, proof: string(&mut rest)?.to_vec() });
         }
+        let noise = match count(&mut rest)? {
+            0 => None,
+            1 => Some(NoiseEvidence { commitments: string(&mut rest)?.to_vec(), proof: string(&mut rest)?.to_vec() }),
+            _ => return Err(EvidenceError::Unreadable("there is more than one noise")),
+        };
         let mut blindings = Vec::new();
         for _ in 0..count(&mut rest)? {
             let (blinding, behind) = rest.split_first_chunk().ok_or(SHORT)?;
@@ -126,12 +162,17 @@ impl SumEvidence {
             blindings.push(blinding.ok_or(EvidenceError::Unreadable("a blinding is no scalar"))?);
             rest = behind;
         }
-        if rest.is_empty() { Ok(Self { inputs, blindings }) } else { Err(EvidenceError::Unreadable("it is too long")) }
+        if rest.is_empty() {
+            Ok(Self { inputs, noise, blindings })
+        } else {
+            Err(EvidenceError::Unreadable("it is too long"))
+        }
     }
 
-    /// Checks all of it: who signed which commitments, that each is proven to be within the bounds, and that their sum opens
-    /// to the released integers.
+    /// Checks all of it: who signed which commitments, that each is proven to be within the bounds, the coordinator's noise
+    /// too, and that their sum opens to the released integers.
     ///
+    /// - `generators`: those of [`RoundProof::generators`].
     /// - `key_of`: the key in a certificate chain, if that leads to the federation's root and names the participant.
     ///
     /// # Errors
@@ -143,7 +184,7 @@ impl SumEvidence {
         key_of: impl Fn(&ParticipantId, &[u8]) -> Result<CertificateKey, String>,
         threads: NonZeroUsize,
     ) -> Result<(), EvidenceError> {
-        let Claimed { context, proof: RoundProof { claim, .. }, survivors, integers } = *claimed;
+        let Claimed { context, proof: RoundProof { claim, noise, .. }, survivors, integers } = *claimed;
         if !self.inputs.iter().map(|input| &input.signed.id).eq(survivors) {
             return Err(EvidenceError::Survivors);
         }
@@ -170,6 +211,18 @@ impl SumEvidence {
             let id = || ParticipantId::clone(id);
             sum.add(&verified.map_err(|source| EvidenceError::Proof { id: id(), source })?)?;
         }
+        match (noise, &self.noise) {
+            (None, None) => {}
+            (Some(bound), Some(noise)) => {
+                let commitments = Commitments::from_bytes(&bound.claim, &noise.commitments);
+                let commitments = &commitments.map_err(EvidenceError::NoiseMalformed)?;
+                let proof = &Proof::from_bytes(&bound.claim, &noise.proof).map_err(EvidenceError::NoiseMalformed)?;
+                let submission = Submission { context: RoundProof::noise_context(context), commitments, proof };
+                let verifier = Verifier::new(&bound.claim, generators, threads);
+                sum.add(&verifier.verify(&submission, threads).map_err(EvidenceError::NoiseProof)?)?;
+            }
+            (expected, _) => return Err(EvidenceError::Noise { expected: expected.is_some() }),
+        }
         Ok(sum.opens_to(claim, generators, integers, &self.blindings, threads)?)
     }
 }
@@ -178,6 +231,10 @@ impl std::fmt::Debug for SumEvidence {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SumEvidence").field("inputs", &self.inputs.len()).finish_non_exhaustive()
     }
+}
+
+fn noise_or_not(noise: bool) -> &'static str {
+    if noise { "noise" } else { "no noise" }
 }
 
 fn count(rest: &mut &[u8]) -> Result<u32, EvidenceError> {

@@ -17,7 +17,7 @@ mod proof;
 pub use digest::{Digest, InvalidDigest};
 pub use ids::{InvalidId, RoundId, TaskId};
 pub use policy::{CheckedPolicy, Policy, PolicyError};
-pub use privacy::{RoundPrivacy, RoundTerms};
+pub use privacy::{ParticipantRound, RoundPrivacy, RoundTerms};
 pub use problem::{Code, Problem};
 pub use proof::RoundProof;
 

@@ -385,6 +385,12 @@ pub enum PolicyError {
     /// Bounds that no proof takes.
     #[error("the bounds of this policy cannot be proven: {0}")]
     Claim(#[from] ClaimError),
+    /// Noise of the coordinator that no proof takes.
+    #[error(
+        "the size of the coordinator's noise cannot be proven: {0}; or a smaller noise multiplier, or \
+         robustness.proof = \"none\""
+    )]
+    NoiseClaim(#[source] ClaimError),
     /// The share of noise in an input leaves room for more than the policy allows.
     #[error(
         "with a share of the noise in it, an input for {model_len} values can be proven to be within {effective_bound:.1} x \
@@ -577,14 +583,6 @@ impl Policy {
         if !matches!(robustness.proof, Proof::None | Proof::Transparent) {
             let instead = "use \"transparent\"";
             return Err(later::not_yet("robustness.proof", &robustness.proof, instead));
-        }
-        let central = self.privacy.enabled
-            && self.privacy.unit == PrivacyUnit::Participant
-            && self.privacy.placement() == Placement::Coordinator;
-        if central && robustness.proof != Proof::None {
-            let instead =
-                "use \"participants\" (with a larger privacy.max_effective_bound), or privacy.unit = \"record\"";
-            return Err(later::not_yet("privacy.noise", &self.privacy.noise, instead));
         }
         if robustness.groups != 1 {
             return Err(later::not_yet("robustness.groups", &robustness.groups, "use 1"));

@@ -254,21 +254,32 @@ impl ParticipantRound {
         Ok(())
     }
 
-    /// Standard deviation of the noise on each model value of a sum of so many survivors, in grid steps.
+    /// Standard deviation of the noise on each model value of what so many survivors in so many groups sum to, in grid
+    /// steps: the coordinator adds noise to the sum of each group.
     #[must_use]
-    pub fn sum_sigma(&self, survivors: u32) -> f64 {
+    pub fn sum_sigma(&self, survivors: u32, groups: u32) -> f64 {
         let draws = match self.placement {
             Placement::Participants => f64::from(survivors),
-            Placement::Coordinator => 1.0,
+            Placement::Coordinator => f64::from(groups),
         };
         (draws * self.model.sigma2.to_f64()).sqrt()
     }
 
     /// Standard deviations of the noise in one input: on each model value, and on each metric, in grid steps.
     pub(crate) fn share_sigmas(&self) -> Option<(f64, Vec<f64>)> {
+        (self.placement == Placement::Participants).then(|| self.sigmas())
+    }
+
+    /// Standard deviations of the noise that the coordinator adds to a sum: on each model value, and on each metric, in grid
+    /// steps.
+    pub(crate) fn central_sigmas(&self) -> Option<(f64, Vec<f64>)> {
+        (self.placement == Placement::Coordinator).then(|| self.sigmas())
+    }
+
+    /// Of one draw.
+    fn sigmas(&self) -> (f64, Vec<f64>) {
         let sigma = |noise: &Noise| noise.sigma2.to_f64().sqrt();
-        (self.placement == Placement::Participants)
-            .then(|| (sigma(&self.model), self.metrics.iter().map(sigma).collect()))
+        (sigma(&self.model), self.metrics.iter().map(sigma).collect())
     }
 
     /// What the ring has to have room for.
@@ -372,7 +383,7 @@ impl CheckedPolicy {
                 let step = round.noise_multiplier * round.example_clip / f64::from(self.policy().training.batch_size);
                 step * self.policy().training.learning_rate * f64::from(round.steps).sqrt() / n.sqrt()
             }
-            RoundPrivacy::Participant(round) => round.sum_sigma(cohort.target) * exact.step() / n,
+            RoundPrivacy::Participant(round) => round.sum_sigma(cohort.target, 1) * exact.step() / n,
         };
         let noise_norm = sigma * (model_len as f64).sqrt() / self.policy().clip_norm();
         let mut advice = Vec::new();

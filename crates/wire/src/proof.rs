@@ -7,7 +7,9 @@
 use crate::policy::{CheckedPolicy, PolicyError, Proof};
 use crate::privacy::{RoundPrivacy, RoundTerms};
 use sordino_codec::Encoding;
-use sordino_proofs::{BlindingLimbs, Claim, ClaimError, ClaimSpec, Commitments, Interval, NormBound, Segment, Setting};
+use sordino_proofs::{
+    BlindingLimbs, Claim, ClaimError, ClaimSpec, Commitments, Generators, Interval, NormBound, Segment, Setting,
+};
 use sordino_secagg::{Context, ParticipantId, ProofTerms};
 
 /// What every input of a round proves.
@@ -19,6 +21,18 @@ pub struct RoundProof {
     pub limbs: BlindingLimbs,
     /// The norm that an input of full weight is proven to be within, in clip norms: what an attacker may send.
     pub effective_bound: f64,
+    /// What the coordinator proves of its noise, where it adds it.
+    pub noise: Option<NoiseBound>,
+}
+
+/// What is proven of the noise that the coordinator adds to a sum: its size. Neither that it was drawn from the distribution
+/// that the policy names, nor that it is independent of the sum.
+#[derive(Debug, Clone)]
+pub struct NoiseBound {
+    /// The bounds of the noise on one group's sum, laid out as an input's: the weight gets none.
+    pub claim: Claim,
+    /// The norm that it is within, in clip norms.
+    pub clip_norms: f64,
 }
 
 impl RoundProof {
@@ -45,15 +59,31 @@ impl RoundProof {
     /// Where a participant's proof belongs. The attempt's own context binds the model, the ring and the nonce.
     #[must_use]
     pub fn context<'a>(context: &'a Context, participant: &'a ParticipantId) -> sordino_proofs::Context<'a> {
+        Self::context_of(context, participant.as_str().as_bytes())
+    }
+
+    /// Where the coordinator's proof of its noise belongs.
+    #[must_use]
+    pub fn noise_context(context: &Context) -> sordino_proofs::Context<'_> {
+        Self::context_of(context, COORDINATOR)
+    }
+
+    fn context_of<'a>(context: &'a Context, prover: &'a [u8]) -> sordino_proofs::Context<'a> {
         sordino_proofs::Context {
             federation: &context.federation,
             task: &context.task,
             round: context.round,
             attempt: context.attempt,
-            participant: participant.as_str().as_bytes(),
+            participant: prover,
             policy: context.policy,
             session: *context.digest().as_bytes(),
         }
+    }
+
+    /// The generators of all that is proven.
+    #[must_use]
+    pub fn generators(&self) -> Generators {
+        Generators::of_all([&self.claim].into_iter().chain(self.noise.iter().map(|noise| &noise.claim)))
     }
 }
 
@@ -70,13 +100,14 @@ impl CheckedPolicy {
             return Ok(None);
         }
         let encoding = self.plain_encoding(model_len, terms)?;
-        let share = match self.round_privacy(model_len, terms)? {
-            Some(RoundPrivacy::Participant(round)) => round.share_sigmas(),
-            Some(RoundPrivacy::Record(_)) | None => None,
+        let (share, central) = match self.round_privacy(model_len, terms)? {
+            Some(RoundPrivacy::Participant(round)) => (round.share_sigmas(), round.central_sigmas()),
+            Some(RoundPrivacy::Record(_)) | None => (None, None),
         };
         let (model_sigma, metric_sigmas) = share.unwrap_or_default();
         let claim = claim(&encoding, model_sigma, &metric_sigmas)?;
-        let effective_bound = effective_bound(&claim, &encoding);
+        let bound_at = |claim: &Claim, weight: f64| effective_bound(claim, &encoding, weight);
+        let effective_bound = bound_at(&claim, f64::from(encoding.spec().max_weight));
         let max = policy.privacy.max_effective_bound;
         if model_sigma > 0.0 && effective_bound > max {
             return Err(PolicyError::EffectiveBound { model_len, effective_bound, max });
@@ -88,7 +119,12 @@ impl CheckedPolicy {
             value: encoding.spec().cohort_max.to_string(),
             range: "below the number of elements of the ring",
         })?;
-        Ok(Some(RoundProof { claim, limbs, effective_bound }))
+        let noise = central.map(|(model_sigma, metric_sigmas)| {
+            let claim = noise_claim(&encoding, model_sigma, &metric_sigmas)?;
+            Ok::<_, ClaimError>(NoiseBound { clip_norms: bound_at(&claim, 1.0), claim })
+        });
+        let noise = noise.transpose().map_err(PolicyError::NoiseClaim)?;
+        Ok(Some(RoundProof { claim, limbs, effective_bound, noise }))
     }
 }
 
@@ -120,6 +156,24 @@ fn claim(encoding: &Encoding, model_sigma: f64, metric_sigmas: &[f64]) -> Result
     // As finely as the bound can be said: with most binary places.
     let finest = (1..=SCALE_BITS_MAX).rev().find_map(|scale_bits| with(weighted(encoding, scale_bits)).ok());
     finest.map_or_else(|| with(weighted(encoding, 0)), Ok)
+}
+
+/// The bounds of noise of these standard deviations, in grid steps, by itself.
+fn noise_claim(encoding: &Encoding, model_sigma: f64, metric_sigmas: &[f64]) -> Result<Claim, ClaimError> {
+    let len = encoding.spec().model_len;
+    let squared = u64::try_from(with_noise(0, len, model_sigma)).unwrap_or(u64::MAX);
+    let within = |sigma: &f64| {
+        let reach = integer((DEVIATIONS * sigma).ceil());
+        Interval { low: -reach, high: reach }
+    };
+    Claim::new(ClaimSpec {
+        segments: vec![Segment { len, bound: NormBound::constant(squared) }],
+        weight: Some(Interval::only(0)),
+        values: metric_sigmas.iter().map(within).collect(),
+        entries: None,
+        centre: None,
+        setting: Setting::Fast,
+    })
 }
 
 /// [`Encoding::norm_bound`] as a polynomial in the weight, each coefficient rounded up.
@@ -159,11 +213,10 @@ fn with_noise(squared: u128, len: usize, sigma: f64) -> u128 {
     bound
 }
 
-/// What a claim bounds at the largest weight, over an update of clip norm at that weight.
-fn effective_bound(claim: &Claim, encoding: &Encoding) -> f64 {
+/// What a claim bounds at this weight, over an update of clip norm at that weight.
+fn effective_bound(claim: &Claim, encoding: &Encoding, weight: f64) -> f64 {
     let spec = encoding.spec();
     let NormBound { scale_bits, per_square, per_weight, constant } = claim.segments()[0].bound;
-    let weight = f64::from(spec.max_weight);
     #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
     let scaled = (per_square as f64 * weight + per_weight as f64) * weight + constant as f64;
     (scaled / f64::from(scale_bits).exp2()).sqrt() * encoding.step() / (spec.clip_norm * weight)
@@ -175,6 +228,8 @@ fn integer(value: f64) -> i64 {
     integer
 }
 
+/// Who proves the size of the coordinator's noise: no participant's id has a slash.
+const COORDINATOR: &[u8] = b"sordino/coordinator";
 /// Natural logarithm of one over the chance of each of two bounds on noise: 2^-60.
 const TAIL: f64 = 41.6;
 /// Standard deviations of noise on a metric: a discrete Gaussian is beyond with a chance below 2^-103.
@@ -189,7 +244,7 @@ mod tests {
     use super::*;
     use crate::Policy;
     use sordino_dp::noise::NoiseRng;
-    use sordino_proofs::{Committed, Generators};
+    use sordino_proofs::Committed;
     use std::num::NonZeroUsize;
 
     const OPEN: &str = "[task]\nname = \"a\"\nrounds = 1\n[robustness]\nproof = \"transparent\"\n";
@@ -260,6 +315,45 @@ mod tests {
         let refused = tight.round_proof(2_410, &tight.terms(100)).expect_err("too loose");
         assert!(refused.to_string().contains("x clip norm"), "{refused}");
         assert!(matches!(refused, PolicyError::EffectiveBound { model_len: 2_410, .. }));
+    }
+
+    /// The coordinator's noise is within its own claim, whose rows are those of the inputs' claim; that is about z sqrt(d) clip
+    /// norms long. Inputs have no room for it, and noise beyond what a proof hides is refused with what to change.
+    #[test]
+    fn noise_of_the_coordinator_has_bounds_of_its_own() {
+        let text = |noise_multiplier: f64, precision_bits: u32| {
+            format!(
+                "{OPEN}[privacy]\nunit = \"participant\"\nnoise_multiplier = {noise_multiplier:?}\ntotal_epsilon = 1000.0\n\
+                 [encoding]\nprecision_bits = {precision_bits}\n[[encoding.metrics]]\nname = \"loss\"\nmax = 9.0\n"
+            )
+        };
+        let (policy, model_len, one) = (checked(&text(1.1, 16)), 2_410, NonZeroUsize::MIN);
+        let terms = policy.terms(10);
+        let proof = policy.round_proof(model_len, &terms).expect("bounds").expect("a proof");
+        assert!(proof.effective_bound < 1.01, "{}", proof.effective_bound);
+        let bound = proof.noise.as_ref().expect("the coordinator adds the noise");
+        let expected = 1.1 * 2_410f64.sqrt();
+        assert!((expected..expected * 1.2).contains(&bound.clip_norms), "{} {expected}", bound.clip_norms);
+        assert_eq!((bound.claim.rows(), bound.claim.len()), (proof.claim.rows(), proof.claim.len()));
+
+        let Some(RoundPrivacy::Participant(round)) = policy.round_privacy(model_len, &terms).expect("privacy") else {
+            unreachable!("the policy says so")
+        };
+        let (generators, mut rng) = (proof.generators(), getrandom::rand_core::UnwrapErr(getrandom::SysRng));
+        let encoding = policy.encoding(model_len, &terms).expect("an encoding");
+        for _ in 0..20 {
+            let mut noise = encoding.zero_sums();
+            round.add_central(&mut noise, &mut NoiseRng::from_os(getrandom::fill).expect("entropy")).expect("noise");
+            let integers: Vec<i64> = noise.integers().collect();
+            assert!(Committed::new(&bound.claim, &generators, &integers, &mut rng, one).is_ok());
+            assert!(
+                Committed::new(&proof.claim, &generators, &integers, &mut rng, one).is_err(),
+                "an input is smaller"
+            );
+        }
+        let longer =
+            checked(&text(1.1, 20)).round_proof(1 << 20, &terms).expect_err("the noise is longer than proofs hide");
+        assert!(matches!(longer, PolicyError::NoiseClaim(_)) && longer.to_string().contains("fewer bits"), "{longer}");
     }
 
     /// An honest input of full norm with its share of noise is within the claim, and can be committed to.

@@ -5,7 +5,7 @@ use super::journal::Event;
 use crate::app::App;
 use sordino_codec::RingVector;
 use sordino_secagg::coordinator::{Abort, Coordinator, RunningSum, Setup, SumError};
-use sordino_secagg::{Dispute, ParticipantId, Step};
+use sordino_secagg::{Context, Dispute, ParticipantId, Step};
 use sordino_store::{Spool, SpoolKey, StoreError};
 use sordino_wire::Digest;
 use sordino_wire::api::{Assignment, AttemptId};
@@ -77,6 +77,7 @@ pub(super) struct Aborted {
 pub(super) struct Opened {
     pub(super) index: u32,
     pub(super) nonce: Digest,
+    pub(super) context: Context,
     pub(super) sum: RingVector,
     /// What its survivors committed to, and their proofs; empty where inputs carry none.
     pub(super) inputs: Vec<InputEvidence>,
@@ -149,6 +150,7 @@ impl Group {
         let began = Instant::now();
         let survivors = core.survivors().unwrap_or_default();
         let (heard, shown, input_bytes) = (core.heard(), Shown::of(&core), core.input_len());
+        let context = core.context().clone();
         let mut inputs = Vec::new();
         for signed in core.signed_commitments() {
             let key = attempt.spool_key(&signed.id)?;
@@ -172,7 +174,7 @@ impl Group {
         let mut step_millis = self.steps.lock().await.millis.clone();
         step_millis.push(("Opening".to_owned(), elapsed(began)));
         let (index, nonce) = (self.index, self.assignment.nonce);
-        Ok(Ok(Opened { index, nonce, sum, inputs, survivors, heard, shown, input_bytes, step_millis }))
+        Ok(Ok(Opened { index, nonce, context, sum, inputs, survivors, heard, shown, input_bytes, step_millis }))
     }
 }
 

@@ -2,31 +2,26 @@
 
 use super::attempt::{Attempt, Ended};
 use super::group::{Aborted, Opened};
-use super::proving::Proving;
+use super::proving::{Proving, bytes_of};
+use super::sums::{Summed, check};
 use crate::{
     app::App,
     budget::{self, BudgetError},
 };
-use sordino_codec::{
-    Aggregate, DecodeError, Encoding, FileLimits, ModelFileError, RingVector, Sums, Tensors, TensorsError,
-};
+use sordino_codec::{Aggregate, DecodeError, FileLimits, ModelFileError, Sums, Tensors, TensorsError};
 use sordino_dp::ledger::Granted;
-use sordino_dp::noise::{NoiseError, NoiseRng, Unseeded};
+use sordino_dp::noise::{NoiseError, Unseeded};
 use sordino_identity::PrincipalId;
+use sordino_proofs::ProveError;
 use sordino_secagg::{ParticipantId, Step};
-use sordino_store::{RoundOutcome, Store, StoreError, crash_point};
+use sordino_store::{RoundOutcome, Store, StoreError};
 use sordino_wire::api::{
-    FailedGroup, PlannedCohort, Release, ReleaseGroup, ReleasePrivacy, ReleaseProof, WorstParticipant,
+    FailedGroup, PlannedCohort, Release, ReleaseGroup, ReleaseNoise, ReleasePrivacy, ReleaseProof, WorstParticipant,
 };
-use sordino_wire::{
-    CheckedPolicy, Digest, RoundPrivacy,
-    evidence::SumEvidence,
-    policy::{Placement, PrivacyUnit},
-};
+use sordino_wire::{CheckedPolicy, Digest, RoundPrivacy, policy::PrivacyUnit};
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroU32,
-    sync::Arc,
 };
 
 /// Why a sum becomes no Release.
@@ -47,6 +42,9 @@ pub(super) enum ReleaseError {
     /// Noise could not be drawn, so there is nothing to release.
     #[error("the noise of the sum could not be drawn")]
     Noise(#[from] NoiseError),
+    /// The noise came out larger than can be shown: chance below 2^-59.
+    #[error("the size of the noise could not be proven")]
+    NoiseProof(#[from] ProveError),
     /// There is no entropy for noise.
     #[error(transparent)]
     Entropy(#[from] Unseeded<getrandom::Error>),
@@ -81,14 +79,6 @@ pub(super) struct GroupSum {
     pub(super) passed: bool,
     /// Those whose inputs are in it.
     pub(super) members: BTreeSet<ParticipantId>,
-}
-
-/// A group's sum as it may be stored and seen.
-struct Summed {
-    group: Opened,
-    sums: Sums,
-    /// Where inputs carry proofs: what shows that it is their sum.
-    evidence: Option<SumEvidence>,
 }
 
 /// What a round was charged, as its Release tells.
@@ -150,7 +140,7 @@ pub(super) async fn publish(
     let encoding = attempt.encoding().clone();
     let (step, ring_bits) = (encoding.step(), encoding.bits().get());
     let sums = total(passed.iter().map(|summed| &summed.sums)).ok_or(ReleaseError::Name)?;
-    let contributors = sums.contributors;
+    let (contributors, groups) = (sums.contributors, u32::try_from(passed.len()).map_err(|_| ReleaseError::Name)?);
     let work = move || -> Result<(Aggregate, Vec<u8>, Vec<u8>), ReleaseError> {
         let aggregate = encoding.aggregate(&sums, divisor);
         let next = Tensors::from_safetensors(&old, &limits)?.plus(&aggregate.mean)?.to_safetensors();
@@ -185,7 +175,9 @@ pub(super) async fn publish(
         input_bytes: passed.iter().map(|summed| summed.group.input_bytes).max().unwrap_or(0),
         step_millis: slowest(passed.iter().map(|summed| &summed.group.step_millis)),
         privacy: match (privacy, charged) {
-            (Some(privacy), Some(charged)) => Some(described(policy, attempt, privacy, charged, (contributors, step))),
+            (Some(privacy), Some(charged)) => {
+                Some(described(policy, attempt, (privacy, charged), (contributors, groups), step))
+            }
             _ => None,
         },
         refused: refused
@@ -200,36 +192,6 @@ pub(super) async fn publish(
     let release_json = serde_json::to_string(&release).map_err(|_| ReleaseError::Name)?;
     let outcome = RoundOutcome { release_json, new_model, model_bytes, task_done: last_round };
     Ok(Published { release, outcome, checks })
-}
-
-/// The sums that may be released, and the groups that may not be, each with the reason.
-async fn check(
-    store: &Store,
-    attempt: &Attempt,
-    opened: Vec<Opened>,
-) -> Result<(Vec<Summed>, Vec<(Opened, String)>), ReleaseError> {
-    let (mut passed, mut failed) = (Vec::new(), Vec::new());
-    for mut group in opened {
-        let contributors = u32::try_from(group.survivors.len()).map_err(|_| ReleaseError::Name)?;
-        let sum = std::mem::replace(&mut group.sum, RingVector::zeros(0, attempt.encoding().bits()));
-        let Some(proving) = attempt.proving() else {
-            let sums = released_sums(store, attempt, sum, contributors).await?;
-            passed.push(Summed { group, sums, evidence: None });
-            continue;
-        };
-        let (proving, encoding, inputs) =
-            (Arc::clone(proving), attempt.encoding().clone(), std::mem::take(&mut group.inputs));
-        let work = move || proving.check_sum(&encoding, &sum, contributors, inputs);
-        match tokio::task::spawn_blocking(work).await.map_err(|_| ReleaseError::Cut)? {
-            Ok((sums, evidence)) => passed.push(Summed { group, sums, evidence: Some(evidence) }),
-            Err(reason) => {
-                let (round, number) = (&attempt.id().round, attempt.id().attempt);
-                tracing::warn!(%round, attempt = number, group = group.index, reason, "a group's sum is not that of its inputs");
-                failed.push((group, reason));
-            }
-        }
-    }
-    Ok((passed, failed))
 }
 
 /// How the checks came out, to be kept: none where inputs carry no proof.
@@ -268,6 +230,11 @@ async fn proven(
         attempt: attempt.id().attempt,
         claim: Digest(*proving.proof.claim.digest()),
         effective_bound: proving.proof.effective_bound,
+        noise: proving
+            .proof
+            .noise
+            .as_ref()
+            .map(|noise| ReleaseNoise { effective_bound: noise.clip_norms, shows: NOISE_SHOWS.to_owned() }),
         cohort: attempt.group_size(),
         noise_multiplier: attempt.noise_multiplier(),
         groups,
@@ -296,11 +263,7 @@ fn slowest<'a>(groups: impl Iterator<Item = &'a Vec<(String, u64)>>) -> Vec<(Str
 /// The sum of sums; none of none.
 fn total<'a>(sums: impl Iterator<Item = &'a Sums>) -> Option<Sums> {
     sums.cloned().reduce(|mut total, sums| {
-        let add = |total: &mut [i64], more: &[i64]| total.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
-        add(&mut total.model, &sums.model);
-        add(&mut total.metrics, &sums.metrics);
-        total.weight += sums.weight;
-        total.contributors += sums.contributors;
+        total.add(&sums);
         total
     })
 }
@@ -314,76 +277,17 @@ fn principals<'a>(ids: impl IntoIterator<Item = &'a ParticipantId>) -> Result<Ve
     ids.into_iter().map(principal).collect()
 }
 
-/// The sum as it may be stored and seen: with its noise where the coordinator adds it, and then checked. To say of an exact
-/// sum that it is out of range would be a release without noise, with a threshold that one participant can choose.
-///
-/// Noise is drawn once. What came of it is durable before anything else is made of it, and a coordinator that is killed
-/// takes that again: two noised versions of one sum would say more than one.
-async fn released_sums(
-    store: &Store,
-    attempt: &Attempt,
-    sum: RingVector,
-    contributors: u32,
-) -> Result<Sums, ReleaseError> {
-    let encoding = attempt.encoding().clone();
-    let central = match attempt.privacy() {
-        Some(RoundPrivacy::Participant(round)) if round.placement == Placement::Coordinator => Some(round.clone()),
-        _ => None,
-    };
-    let Some(central) = central else {
-        let open = move || encoding.open(&sum, contributors);
-        return Ok(tokio::task::spawn_blocking(open).await.map_err(|_| ReleaseError::Cut)??);
-    };
-    let id = attempt.id();
-    let (task, round, number) = (id.round.task.as_str(), id.round.number, id.attempt);
-    let len = encoding.len() as u64 * INTEGER_LEN as u64;
-    let noise = central.sum_noise();
-    let noised = match store.spool().outcome(task, round, number, len).await? {
-        Some(kept) => sums_of(&encoding, &kept, contributors),
-        None => {
-            let lifting = encoding.clone();
-            let draw = move || -> Result<Sums, ReleaseError> {
-                let mut sums = lifting.lift(&sum, contributors)?;
-                central.add_central(&mut sums, &mut NoiseRng::from_os(getrandom::fill)?)?;
-                Ok(sums)
-            };
-            let sums = tokio::task::spawn_blocking(draw).await.map_err(|_| ReleaseError::Cut)??;
-            crash_point!("noise:drawn");
-            store.spool().keep_outcome(task, round, number, bytes_of(&sums)).await?;
-            crash_point!("noise:stored");
-            sums
-        }
-    };
-    encoding.check(&noised, &noise)?;
-    Ok(noised)
-}
-
-/// Integers in little-endian order, 8 bytes each, in the order of the encoding's fields.
-fn bytes_of(sums: &Sums) -> Vec<u8> {
-    sums.integers().flat_map(i64::to_le_bytes).collect()
-}
-
-/// Reads what [`bytes_of`] wrote, of an encoding's length.
-fn sums_of(encoding: &Encoding, bytes: &[u8], contributors: u32) -> Sums {
-    let (integers, _) = bytes.as_chunks::<INTEGER_LEN>();
-    let mut model: Vec<i64> = integers.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect();
-    let mut tail = model.split_off(encoding.spec().model_len.min(model.len()));
-    let metrics = tail.split_off(1.min(tail.len()));
-    let weight = tail.first().copied().and_then(|weight| u64::try_from(weight).ok()).unwrap_or(0);
-    Sums { model, weight, metrics, contributors }
-}
-
 /// What the Release says of privacy.
 fn described(
     policy: &CheckedPolicy,
     attempt: &Attempt,
-    privacy: &RoundPrivacy,
-    Charged { granted, alone, budget, worst }: Charged,
-    (survivors, step): (u32, f64),
+    (privacy, Charged { granted, alone, budget, worst }): (&RoundPrivacy, Charged),
+    (survivors, groups): (u32, u32),
+    step: f64,
 ) -> ReleasePrivacy {
     let participants = u32::try_from(attempt.cohort().len()).unwrap_or(u32::MAX);
     let (planned, sum_noise_std) = match privacy {
-        RoundPrivacy::Participant(round) => (round.planned, Some(round.sum_sigma(survivors) * step)),
+        RoundPrivacy::Participant(round) => (round.planned, Some(round.sum_sigma(survivors, groups) * step)),
         RoundPrivacy::Record(_) => {
             let (min_survivors, max_corrupt) = (policy.policy().cohort.min, policy.faults().corrupt);
             (sordino_dp::noise::Cohort { participants, min_survivors, max_corrupt }, None)
@@ -413,5 +317,6 @@ fn described(
     }
 }
 
-/// Bytes of an integer of a sum.
-const INTEGER_LEN: usize = 8;
+/// What the proof of the coordinator's noise does and does not show.
+const NOISE_SHOWS: &str = "each group's sum is that of inputs within their bounds and of one vector of the coordinator's within \
+                           effective_bound; not that this vector was drawn as noise, nor that it does not shift the model";

@@ -6,7 +6,11 @@ use super::{
     join, round, site, sum,
 };
 use sordino_participant::attack::Attack;
-use sordino_wire::api::{Release, Round, RoundState};
+use sordino_secagg::{CertificateKey, ParticipantId};
+use sordino_wire::api::{Assignment, Release, ReleaseGroup, Round, RoundState};
+use sordino_wire::evidence::{Claimed, EvidenceError, SumEvidence};
+use sordino_wire::{CheckedPolicy, Digest};
+use std::{collections::BTreeMap, num::NonZeroUsize};
 
 const VALUES: usize = 500;
 
@@ -67,6 +71,108 @@ async fn whose_proof_is_bad_is_named_and_left_out() {
         assert_eq!(sum(&federation, &round).await, site::plain_sum(&sites, &round), "{attack}");
         rounds.abort();
     }
+}
+
+/// The evidence for a group's sum, checked as anybody can who has the policy and the certificates' keys: here those of the
+/// registry.
+async fn verify(federation: &TestFederation, policy: &CheckedPolicy, round: &Round, group: &ReleaseGroup) {
+    let proof = released(round).proof.as_ref().unwrap();
+    let auditor = federation.auditor().await;
+    let get = async |what: &str| {
+        let path = format!("/v1/rounds/{}/groups/{}/{what}", round.id, group.group);
+        auditor.get(&path).send().await.unwrap().error_for_status().unwrap().bytes().await.unwrap()
+    };
+    let (bytes, integers) = (get("evidence").await, site::integers(&get("sum").await));
+    assert_eq!(Digest::of(&bytes), group.evidence);
+    let terms = policy.assigned_terms(proof.cohort, proof.noise_multiplier).unwrap();
+    let bounds = policy.round_proof(VALUES, &terms).unwrap().unwrap();
+    assert_eq!(Digest(*bounds.claim.digest()), proof.claim);
+    let assignment = Assignment {
+        round: round.id.clone(),
+        attempt: proof.attempt,
+        nonce: group.nonce,
+        model: round.model,
+        policy_digest: policy.digest(),
+        time_left: 0,
+        cohort: proof.cohort,
+        noise_multiplier: proof.noise_multiplier,
+    };
+    let encoding = policy.encoding(VALUES, &terms).unwrap();
+    let context = policy.context(federation.app.federation(), &assignment, (&encoding, Some(&bounds)));
+    let survivors: Vec<_> = group.survivors.iter().map(|id| ParticipantId::new(id.as_str()).unwrap()).collect();
+    let mut keys = BTreeMap::new();
+    for id in &survivors {
+        let row = federation.app.store.principal(id.as_str()).await.unwrap().unwrap();
+        keys.insert(id.clone(), CertificateKey::from_bytes(&row.verifying_key).unwrap());
+    }
+    let key_of = |id: &ParticipantId, _: &[u8]| Ok(keys[id].clone());
+    let generators = bounds.generators();
+    let check = |evidence: &SumEvidence, integers: &[i64]| {
+        let claimed = Claimed { context: &context, proof: &bounds, survivors: &survivors, integers };
+        evidence.verify(&claimed, &generators, key_of, NonZeroUsize::MIN)
+    };
+    let evidence = SumEvidence::from_bytes(&bytes).unwrap();
+    check(&evidence, &integers).unwrap();
+    let mut other = integers.clone();
+    other[7] += 1;
+    assert!(matches!(check(&evidence, &other), Err(EvidenceError::Sum(_))));
+    if let Some(noise) = &evidence.noise {
+        let without = SumEvidence { noise: None, ..evidence.clone() };
+        assert!(matches!(check(&without, &integers), Err(EvidenceError::Noise { expected: true })));
+        let mut garbled = noise.clone();
+        *garbled.proof.last_mut().unwrap() ^= 1;
+        let garbled = SumEvidence { noise: Some(garbled), ..evidence };
+        let refused = check(&garbled, &integers);
+        assert!(matches!(refused, Err(EvidenceError::NoiseProof(_) | EvidenceError::NoiseMalformed(_))), "{refused:?}");
+    }
+}
+
+/// The coordinator adds the noise: what is released and checked has it, with a proof of its size. A site that sends another
+/// input than it committed to is found all the same, and of its group nothing is released.
+#[tokio::test(flavor = "multi_thread")]
+async fn noise_of_the_coordinator_is_proven_and_part_of_what_is_checked() {
+    const ROUNDS: u64 = 8;
+    let federation = TestFederation::start().await;
+    let rounds = tokio::spawn(sordino_coordinator::rounds::run(federation.app.clone()));
+    let policy = policy(ROUNDS).replace("min = 4", "min = 3").replace("gather = 5.0", "gather = 0.5").replace(
+        "enabled = false",
+        "unit = \"participant\"\nnoise_multiplier = 20.0\nmetric_noise_multiplier = 20.0\ntotal_epsilon = 9.0",
+    );
+    let created = federation.create_task(&policy, federation.upload(&model(&[0.5; VALUES])).await).await;
+    let checked = created.policy.clone().check().unwrap();
+    let sites = join(&federation, 6).await;
+    let running: Vec<_> = sites[..5].iter().map(|site| tokio::spawn(site.train(&created.id, None))).collect();
+    let cheat = tokio::spawn(sites[5].cheat(Attack::Mismatch, &created.id));
+    for site in running {
+        assert_eq!(site.await.unwrap().unwrap().refused, 0);
+    }
+    cheat.abort();
+    let (mut squares, mut samples, mut said, mut failed) = (0.0, 0.0, 0.0, 0);
+    for number in 1..=ROUNDS {
+        let round = round(&federation, &created.id, number).await;
+        let release = released(&round);
+        let proof = release.proof.as_ref().expect("it is proven");
+        failed += round.checks.iter().filter(|check| !check.passed).count();
+        assert!(!release.survivors.contains(&sites[5].id), "{release:?}");
+        let noise = proof.noise.as_ref().expect("it has noise");
+        let expected = 20.0 * (VALUES as f64).sqrt();
+        assert!((expected..2.0 * expected).contains(&noise.effective_bound), "{noise:?}");
+        for group in &proof.groups {
+            verify(&federation, &checked, &round, group).await;
+        }
+        // Its standard deviation is what the Release says, one draw for each group.
+        let noised = sum(&federation, &round).await;
+        let plain = site::plain_sum(&sites, &round);
+        let step = checked.encoding(VALUES, &checked.terms(6)).unwrap().step();
+        let difference = noised.iter().zip(&plain).take(VALUES).map(|(noised, plain)| (noised - plain) as f64 * step);
+        let std = release.privacy.as_ref().unwrap().sum_noise_std.unwrap();
+        squares += difference.map(|noise| (noise / std).powi(2)).sum::<f64>();
+        samples += VALUES as f64;
+        said = f64::max(said, std);
+    }
+    assert!((squares / samples - 1.0).abs() < 6.0 * (2.0f64 / samples).sqrt(), "{squares} {samples}");
+    assert!((1..=5).contains(&failed) && said > 0.0, "{failed} groups were spoiled");
+    rounds.abort();
 }
 
 /// A site that sends another input than it has committed to spoils its group's sum, which is not released; the other

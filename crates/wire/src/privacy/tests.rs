@@ -288,7 +288,7 @@ fn the_honest_of_every_survivor_set_carry_what_is_charged() {
                 }
             }
             for survivors in least..=cohort {
-                let said = round.sum_sigma(survivors).powi(2);
+                let said = round.sum_sigma(survivors, 1).powi(2);
                 let shares = f64::from(survivors) * round.model.sigma2.to_f64();
                 assert!((said / shares - 1.0).abs() < 1e-12, "{said} of {shares}");
             }
@@ -304,8 +304,8 @@ fn the_noise_of_the_coordinator_is_what_is_charged() {
     for cohort in 7..=10 {
         let round = participant(&policy, 40, &policy.terms(cohort));
         for survivors in 7..=cohort {
-            assert!(round.sum_sigma(survivors) >= 2.5 * bound);
-            assert_eq!(round.sum_sigma(survivors), round.sum_sigma(7));
+            assert!(round.sum_sigma(survivors, 1) >= 2.5 * bound);
+            assert_eq!(round.sum_sigma(survivors, 1), round.sum_sigma(7, 1));
         }
         let mechanisms: Vec<_> = round.events.iter().map(|event| event.mechanism()).collect();
         assert!(matches!(mechanisms[..], [Mechanism::DiscreteGaussian { .. }, Mechanism::DiscreteGaussian { .. }]));
@@ -348,7 +348,7 @@ fn the_ring_has_room_for_the_noise() {
     assert!(ring.iter_centered().eq(plain.iter().copied()), "nothing has wrapped around");
     let sums = encoding.open(&ring, 10).expect("a sum within its bounds");
     assert!(sums.integers().eq(plain.iter().copied()));
-    let twelve = (12.0 * round.sum_sigma(10)).ceil() as i64 + 10 * largest;
+    let twelve = (12.0 * round.sum_sigma(10, 1)).ceil() as i64 + 10 * largest;
     assert!(encoding.bits().centered_max() >= twelve, "room for 12 standard deviations beside the largest sum");
     assert!(plain.iter().any(|value| value.abs() > exact.bits().centered_max()), "without room it would wrap around");
 }
