@@ -131,6 +131,19 @@ const OF_A_CHARGED_ROUND: &[&str] = &[
 const OF_A_PAYMENT: &[&str] =
     &["MaskedInput:made", "MaskedInput:paid", "MaskedInput:upload-stored", "chunk:sent", "MaskedInput:sent"];
 
+/// Where a site dies that has made a proof, and the coordinator that has looked at it: a vector is committed to and proven once,
+/// and what was verified counts when it is back.
+const OF_A_PROOF: &[&str] = &["AdvertiseKeys:made", "AdvertiseKeys:stored", "MaskedInput:upload-stored", "chunk:sent"];
+const WHERE_INPUTS_ARE_PROVEN: &[&str] = &[
+    "ShareKeys:stored",
+    "MaskedInput:taken",
+    "MaskedInput:stored",
+    "survivors:signed",
+    "opening:opened",
+    "release:made",
+];
+const PROVEN: &str = "[robustness]\nproof = \"transparent\"\n";
+
 /// The part of each table that always runs: memory has it and the disk does not, or the disk has it and nobody was told.
 const ALWAYS_OF_A_SITE: &[&str] = &[
     "AdvertiseKeys:made",
@@ -565,13 +578,13 @@ async fn without_a_site_that_is_needed_each_time_the_round_fails_and_says_why() 
 const ATTEMPTS: u32 = 5;
 
 /// The coordinator dies at each of these points, a round for each, and is started again at once: the attempt goes on.
-async fn the_coordinator_dies_at(points: &[&str]) {
+async fn the_coordinator_dies_at(points: &[&str], more: &str) {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     // Before an attempt begins nobody waits at a gate: these points are armed while the round before them runs.
     let early = |point: &str| point.starts_with("attempt:");
     let rounds = points.len() + points.iter().filter(|point| early(point)).count();
-    let mut stage = Stage::open(home, &policy(rounds), SITES.len(), false).await;
+    let mut stage = Stage::open(home, &(policy(rounds) + more), SITES.len(), false).await;
     let mut number = 0;
     for point in points {
         number += 1;
@@ -599,7 +612,13 @@ async fn a_site_is_killed_at_a_boundary() {
 async fn the_coordinator_is_killed_at_a_boundary() {
     let whole = [OF_THE_COORDINATOR_UNTIL_SHARES_ARE_DEALT, OF_THE_COORDINATOR_UNTIL_THE_RELEASE].concat();
     assert!(ALWAYS_OF_THE_COORDINATOR.iter().all(|point| whole.contains(point)), "the whole table has them");
-    the_coordinator_dies_at(ALWAYS_OF_THE_COORDINATOR).await;
+    the_coordinator_dies_at(ALWAYS_OF_THE_COORDINATOR, "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_killed_where_inputs_are_proven_goes_on() {
+    a_site_dies_in(tempfile::tempdir().unwrap().path(), &(policy(OF_A_PROOF.len()) + PROVEN), OF_A_PROOF).await;
+    the_coordinator_dies_at(WHERE_INPUTS_ARE_PROVEN, PROVEN).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -611,13 +630,13 @@ async fn a_site_is_killed_at_every_boundary() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "twenty seconds; a part of it always runs"]
 async fn the_coordinator_is_killed_at_every_boundary_until_shares_are_dealt() {
-    the_coordinator_dies_at(OF_THE_COORDINATOR_UNTIL_SHARES_ARE_DEALT).await;
+    the_coordinator_dies_at(OF_THE_COORDINATOR_UNTIL_SHARES_ARE_DEALT, "").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "twenty seconds; a part of it always runs"]
 async fn the_coordinator_is_killed_at_every_boundary_until_the_release() {
-    the_coordinator_dies_at(OF_THE_COORDINATOR_UNTIL_THE_RELEASE).await;
+    the_coordinator_dies_at(OF_THE_COORDINATOR_UNTIL_THE_RELEASE, "").await;
 }
 
 /// A site that protects its records pays once for each of these rounds, wherever it dies: making the same masked input again and
@@ -642,7 +661,7 @@ async fn a_site_that_is_killed_around_its_payment_pays_once() {
 /// The coordinator dies at each of these points of rounds that are charged and noised. However often it looks at a charge, it
 /// is one; what the ledger counts is never less than what was opened. Noise that was kept is the noise of the Release: there
 /// are never two sums of one round.
-async fn a_charged_round_outlives_its_coordinator(noise: &str) {
+async fn a_charged_round_outlives_its_coordinator(noise: &str, proof: &str) {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let central = noise == "coordinator";
@@ -651,7 +670,10 @@ async fn a_charged_round_outlives_its_coordinator(noise: &str) {
     let early = |point: &str| point.starts_with("attempt:");
     let rounds = points.len() + points.iter().filter(|point| early(point)).count();
     let privacy = format!("unit = \"participant\"\nnoise = \"{noise}\"\nnoise_multiplier = 30.0");
-    let mut stage = Stage::open(home, &private(rounds, &privacy), SITES.len(), false).await;
+    // A proof hides noise up to a norm of 2^27 grid steps.
+    let policy = private(rounds, &privacy).replace("max_weight = 10", "max_weight = 10\nprecision_bits = 12")
+        + &format!("[robustness]\nproof = \"{proof}\"\n");
+    let mut stage = Stage::open(home, &policy, SITES.len(), false).await;
     let mut number = 0;
     for point in &points {
         number += 1;
@@ -685,7 +707,7 @@ async fn a_charged_round_outlives_its_coordinator(noise: &str) {
             assert_eq!(kept.is_some(), durable, "{point}: what is kept while nobody was told");
             assert!(kept.is_none_or(|kept| kept == sum), "{point}: the noise that was kept is that of the Release");
             // One draw and not two: twice the variance would be beyond these bounds with all but a chance of e^-25.
-            let step = 4.0 / 65_536.0;
+            let step = 4.0 / 4_096.0;
             let said = privacy.sum_noise_std.unwrap() / step;
             let variance = noise[..VALUES].iter().map(|noise| noise * noise).sum::<f64>() / VALUES as f64;
             let ratio = variance / (said * said);
@@ -718,19 +740,26 @@ async fn a_charged_round_outlives_its_coordinator(noise: &str) {
     }
 }
 
-/// The sum with its noise that a coordinator which was killed has kept of a round, if it has.
+/// The sum with its noise that a coordinator which was killed has kept of a round, if it has. What shows it stands behind it.
 fn kept_sum(home: &Path, task: &TaskId, round: u64) -> Option<Vec<i64>> {
-    fs::read(home.join(format!("fed/data/spool/{task}.{round}.1/.outcome"))).ok().map(|kept| integers(&kept))
+    let kept = fs::read(home.join(format!("fed/data/spool/{task}.{round}.1/.outcome-0"))).ok()?;
+    Some(integers(&kept[..(VALUES + 1) * 8]))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_charged_round_with_noise_of_the_coordinator_outlives_it() {
-    a_charged_round_outlives_its_coordinator("coordinator").await;
+    a_charged_round_outlives_its_coordinator("coordinator", "none").await;
+}
+
+/// What shows the size of the noise is kept with it, and is that of the Release.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_charged_round_with_proven_noise_of_the_coordinator_outlives_it() {
+    a_charged_round_outlives_its_coordinator("coordinator", "transparent").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_charged_round_with_noise_of_the_participants_outlives_the_coordinator() {
-    a_charged_round_outlives_its_coordinator("participants").await;
+    a_charged_round_outlives_its_coordinator("participants", "none").await;
 }
 
 /// The coordinator dies when an attempt is stored as abandoned and its charge is not settled yet. When it is back it gives the

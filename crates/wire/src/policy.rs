@@ -387,10 +387,10 @@ pub enum PolicyError {
     Claim(#[from] ClaimError),
     /// Noise of the coordinator that no proof takes.
     #[error(
-        "the size of the coordinator's noise cannot be proven: {0}; or a smaller noise multiplier, or \
-         robustness.proof = \"none\""
+        "the size of the coordinator's noise cannot be proven ({0}): lower encoding.precision_bits or the noise multiplier, or \
+         set robustness.proof = \"none\""
     )]
-    NoiseClaim(#[source] ClaimError),
+    NoiseClaim(ClaimError),
     /// The share of noise in an input leaves room for more than the policy allows.
     #[error(
         "with a share of the noise in it, an input for {model_len} values can be proven to be within {effective_bound:.1} x \
