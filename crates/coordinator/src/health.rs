@@ -115,9 +115,18 @@ fn describe() {
     metrics::describe_histogram!(REQUEST_SECONDS, "Time to answer a request, long polls included.");
     metrics::describe_counter!("sordino_connections_total", "Connections accepted, by what became of them.");
     metrics::describe_gauge!("sordino_connections_open", "Connections open now.");
+    metrics::describe_histogram!(PROOF_VERIFY_SECONDS, "Time to verify the norm proof of one input, waiting excluded.");
+    metrics::describe_counter!(INPUTS_REFUSED, "Inputs that do not count because of their proofs, by reason.");
+    metrics::describe_counter!(
+        GROUP_CHECKS,
+        "Sums that were compared with what their members had proven, by outcome: passed or failed."
+    );
 }
 
 const REQUEST_SECONDS: &str = "sordino_http_request_duration_seconds";
+pub(crate) const PROOF_VERIFY_SECONDS: &str = "sordino_proof_verify_seconds";
+pub(crate) const INPUTS_REFUSED: &str = "sordino_inputs_refused_total";
+pub(crate) const GROUP_CHECKS: &str = "sordino_group_checks_total";
 const NOT_READY_RETRY: Duration = Duration::from_secs(1);
 /// From a read out of the cache to a long poll.
 const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0];

@@ -3,10 +3,11 @@
 use super::group::{Aborted, Group, Opened, Shown, Slot, add_spooled, read_proof, read_spooled};
 pub use super::journal::JournalError;
 use super::journal::{Durable, Event, Journal};
-use super::proving::Proving;
+use super::proving::{Disproof, Proving};
 use crate::app::App;
 use crate::bulk::sha256;
 use crate::clock::millis;
+use crate::health::{INPUTS_REFUSED, PROOF_VERIFY_SECONDS};
 use serde::{Deserialize, Serialize};
 use sordino_codec::Encoding;
 use sordino_secagg::coordinator::{Abort, Coordinator, Outgoing, Receipt, Rejection, Setup, Timing};
@@ -397,8 +398,8 @@ impl Attempt {
             }
         }
         // These are the bytes that the sender signed. What they prove is its own doing.
-        if let Some(reason) = self.disproved(app, group, from).await? {
-            return self.refuse(group, from, reason).await;
+        if let Err(disproof) = self.proven(app, group, from).await? {
+            return self.refuse(group, from, &disproof).await;
         }
         let (receipt, durable) = {
             let mut slot = self.slot(group).await;
@@ -419,9 +420,14 @@ impl Attempt {
         Ok(receipt)
     }
 
-    /// Why the proof in a participant's whole upload is none; `None` where it is good, or none is asked for.
-    async fn disproved(&self, app: &App, group: &Group, from: &ParticipantId) -> Result<Option<String>, AttemptError> {
-        let Some(proving) = self.proving.clone() else { return Ok(None) };
+    /// Whether the proof in a participant's whole upload is good; it is where none is asked for.
+    async fn proven(
+        &self,
+        app: &App,
+        group: &Group,
+        from: &ParticipantId,
+    ) -> Result<Result<(), Disproof>, AttemptError> {
+        let Some(proving) = self.proving.clone() else { return Ok(Ok(())) };
         let (context, commitments, packed_len) = {
             let mut slot = self.slot(group).await;
             let core = self.open_core(&mut slot)?;
@@ -429,17 +435,20 @@ impl Attempt {
             (core.context().clone(), commitments, core.packed_len())
         };
         let proof = read_proof(app.store.spool(), &self.spool_key(from)?, packed_len).await?;
-        let began = Instant::now();
         let _turn = app.rounds.verifying.acquire().await;
         let id = from.clone();
-        let work = move || proving.verify(&context, &id, (&commitments, &proof));
-        let verified = tokio::task::spawn_blocking(work).await.map_err(|_| damaged("proof"))?;
-        metrics::histogram!("sordino_proof_verify_seconds").record(began.elapsed());
-        Ok(verified.err())
+        let work = move || {
+            let began = Instant::now();
+            let verified = proving.verify(&context, &id, (&commitments, &proof));
+            metrics::histogram!(PROOF_VERIFY_SECONDS).record(began.elapsed());
+            verified
+        };
+        Ok(tokio::task::spawn_blocking(work).await.map_err(|_| damaged("proof"))?)
     }
 
     /// Notes that a participant's input does not count because of its proof: it is a dropout, with this reason.
-    async fn refuse(&self, group: &Group, from: &ParticipantId, reason: String) -> Result<Receipt, AttemptError> {
+    async fn refuse(&self, group: &Group, from: &ParticipantId, disproof: &Disproof) -> Result<Receipt, AttemptError> {
+        let reason = disproof.to_string();
         let durable = {
             let mut slot = self.slot(group).await;
             self.open_core(&mut slot)?.refuse_input(from, elapsed(self.since))?;
@@ -447,7 +456,7 @@ impl Attempt {
             self.journal.push(Event::Refused { from: from.clone(), reason: reason.clone() })
         };
         self.durable(durable).await?;
-        metrics::counter!("sordino_inputs_refused_total", "reason" => "proof").increment(1);
+        metrics::counter!(INPUTS_REFUSED, "reason" => disproof.label()).increment(1);
         let (round, attempt) = (&self.id.round, self.id.attempt);
         tracing::warn!(%round, attempt, participant = %from, reason, "an input was refused: its proof does not verify");
         Err(AttemptError::Disproved { reason })

@@ -3,12 +3,46 @@
 use curve25519_dalek::scalar::Scalar;
 use getrandom::{SysRng, rand_core::UnwrapErr};
 use sordino_codec::{Encoding, RingVector, Sums};
-use sordino_proofs::{CommitmentSum, Commitments, Committed, Generators, Proof, ProveError, Submission, Verifier};
+use sordino_proofs::{
+    CommitmentSum, Commitments, Committed, Generators, Malformed, Proof, ProveError, Rejection, Submission, Verifier,
+};
 use sordino_secagg::{Context, ParticipantId};
 use sordino_wire::RoundProof;
 use sordino_wire::evidence::{InputEvidence, NoiseEvidence, SumEvidence};
 use std::num::NonZeroUsize;
 use zeroize::Zeroizing;
+
+/// Why a participant's input is not proven to be within the bounds. The text is a sentence for people.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Disproof {
+    /// Bytes that are no commitments for the claim.
+    #[error(transparent)]
+    Commitments(Malformed),
+    /// Bytes that are no proof of the claim.
+    #[error(transparent)]
+    Proof(Malformed),
+    /// A proof that shows nothing.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+}
+
+impl Disproof {
+    /// The reason as a label of metrics: one of few, whatever was sent.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Commitments(_) => "commitments_malformed",
+            Self::Proof(_) => "proof_malformed",
+            Self::Rejected(rejection) => match rejection {
+                Rejection::Malformed(_) => "point_malformed",
+                Rejection::Shape => "shape_rejected",
+                Rejection::Projection { .. } => "projection_rejected",
+                Rejection::Argument => "argument_rejected",
+                Rejection::Bound => "bound_rejected",
+                _ => "other",
+            },
+        }
+    }
+}
 
 /// What every input of an attempt proves, ready to verify.
 pub(super) struct Proving {
@@ -23,20 +57,20 @@ impl Proving {
         Self { proof, generators }
     }
 
-    /// Whether a participant's input is proven to be within the bounds; else why not, in a sentence for people.
+    /// Whether a participant's input is proven to be within the bounds.
     pub(super) fn verify(
         &self,
         context: &Context,
         from: &ParticipantId,
         (commitments, proof): (&[u8], &[u8]),
-    ) -> Result<(), String> {
+    ) -> Result<(), Disproof> {
         let claim = &self.proof.claim;
-        let commitments = Commitments::from_bytes(claim, commitments).map_err(|error| error.to_string())?;
-        let proof = Proof::from_bytes(claim, proof).map_err(|error| error.to_string())?;
+        let commitments = Commitments::from_bytes(claim, commitments).map_err(Disproof::Commitments)?;
+        let proof = Proof::from_bytes(claim, proof).map_err(Disproof::Proof)?;
         let submission =
             Submission { context: RoundProof::context(context, from), commitments: &commitments, proof: &proof };
         let verifier = Verifier::new(claim, &self.generators, ONE);
-        verifier.verify(&submission, ONE).map(drop).map_err(|rejection| rejection.to_string())
+        Ok(verifier.verify(&submission, ONE).map(drop)?)
     }
 
     /// What a sum holds; else why it cannot be read.

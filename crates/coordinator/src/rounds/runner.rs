@@ -14,6 +14,7 @@ use crate::{
     app::App,
     budget::{self, BudgetError},
     bulk,
+    health::GROUP_CHECKS,
 };
 use sordino_dp::ledger::{self, Granted, Refusal};
 use sordino_secagg::{ParticipantId, coordinator::Abort};
@@ -350,8 +351,8 @@ async fn conclude_checks(
         return Ok(());
     }
     let (passed, failed): (Vec<_>, Vec<_>) = checks.iter().partition(|check| check.passed);
-    metrics::counter!("sordino_group_checks_total", "outcome" => "passed").increment(passed.len() as u64);
-    metrics::counter!("sordino_group_checks_total", "outcome" => "failed").increment(failed.len() as u64);
+    metrics::counter!(GROUP_CHECKS, "outcome" => "passed").increment(passed.len() as u64);
+    metrics::counter!(GROUP_CHECKS, "outcome" => "failed").increment(failed.len() as u64);
     let checks = checks.into_iter().map(|GroupSum { group, passed, members }| Check { at, group, passed, members });
     let before = findings.culprits.len();
     let mut suspicion = Suspicion::load(&app.store, &task.id, policy.faults().corrupt).await?;

@@ -18,6 +18,59 @@ fn policy(rounds: u64) -> String {
     POLICY.replace("rounds = 2", &format!("rounds = {rounds}")) + "[robustness]\nproof = \"transparent\"\n"
 }
 
+/// What `/metrics` says of proofs: how many were verified, how many inputs were refused for each reason, and how many checks
+/// of sums passed and failed.
+#[derive(Debug, Default)]
+struct Counted {
+    verified: u64,
+    refused: BTreeMap<String, u64>,
+    checks: BTreeMap<String, u64>,
+}
+
+impl Counted {
+    /// As a scraper sees it: by its certificate alone.
+    async fn by(federation: &TestFederation) -> Self {
+        let mut scraper = federation.admin.clone();
+        scraper.token = None;
+        let text = scraper.get("/metrics").send().await.unwrap().text().await.unwrap();
+        for name in ["sordino_proof_verify_seconds", "sordino_inputs_refused_total", "sordino_group_checks_total"] {
+            let kind = if name.ends_with("_seconds") { "histogram" } else { "counter" };
+            let is_there = text.contains(&format!("\n{name}"));
+            let is_described =
+                text.contains(&format!("# HELP {name} ")) && text.contains(&format!("# TYPE {name} {kind}"));
+            assert!(!is_there || is_described, "{name} in {text}");
+        }
+        let mut counted = Self::default();
+        for (name, value) in text.lines().filter_map(|line| line.rsplit_once(' ')) {
+            let label = |name: &str, label: &str| {
+                let value = name.strip_prefix(label)?.strip_suffix("\"}")?;
+                Some(value.to_owned())
+            };
+            if name == "sordino_proof_verify_seconds_count" {
+                counted.verified = value.parse().unwrap();
+            } else if let Some(reason) = label(name, "sordino_inputs_refused_total{reason=\"") {
+                counted.refused.insert(reason, value.parse().unwrap());
+            } else if let Some(outcome) = label(name, "sordino_group_checks_total{outcome=\"") {
+                counted.checks.insert(outcome, value.parse().unwrap());
+            }
+        }
+        counted
+    }
+
+    /// What has come since. Tests in one process share the counters: there may be more than one's own.
+    fn since(&self, before: &Self) -> Self {
+        let less = |now: &BTreeMap<String, u64>, then: &BTreeMap<String, u64>| {
+            let less = |(label, count): (&String, &u64)| (label.clone(), count - then.get(label).copied().unwrap_or(0));
+            now.iter().map(less).filter(|(_, count)| *count > 0).collect()
+        };
+        Self {
+            verified: self.verified - before.verified,
+            refused: less(&self.refused, &before.refused),
+            checks: less(&self.checks, &before.checks),
+        }
+    }
+}
+
 fn released(round: &Round) -> &Release {
     assert_eq!(round.state, RoundState::Complete, "{round:?}");
     round.release.as_ref().expect("it is complete")
@@ -51,8 +104,13 @@ async fn honest_inputs_are_proven_and_summed_exactly() {
 /// Each kind of bad proof is named at once, and the others' sum is exact without it.
 #[tokio::test(flavor = "multi_thread")]
 async fn whose_proof_is_bad_is_named_and_left_out() {
-    for attack in [Attack::Scale10, Attack::Garbled, Attack::Replayed] {
+    for (attack, reason) in [
+        (Attack::Scale10, "argument_rejected"),
+        (Attack::Garbled, "bound_rejected"),
+        (Attack::Replayed, "argument_rejected"),
+    ] {
         let federation = TestFederation::start().await;
+        let before = Counted::by(&federation).await;
         let rounds = tokio::spawn(sordino_coordinator::rounds::run(federation.app.clone()));
         let created = federation.create_task(&policy(1), federation.upload(&model(&[0.5; VALUES])).await).await;
         let sites = join(&federation, 6).await;
@@ -69,6 +127,10 @@ async fn whose_proof_is_bad_is_named_and_left_out() {
         assert_eq!(release.dropouts[&sites[5].id], "MaskedInput", "{attack}");
         assert!(release.refused.contains_key(&sites[5].id) && release.refused.len() == 1, "{:?}", release.refused);
         assert_eq!(sum(&federation, &round).await, site::plain_sum(&sites, &round), "{attack}");
+        let counted = Counted::by(&federation).await.since(&before);
+        assert!(counted.verified >= 6, "{attack}: {counted:?}");
+        assert!(counted.refused.get(reason).is_some_and(|count| *count >= 1), "{attack}: {counted:?}");
+        assert!(counted.checks.get("passed").is_some_and(|count| *count >= 1), "{attack}: {counted:?}");
         rounds.abort();
     }
 }
@@ -181,6 +243,7 @@ async fn noise_of_the_coordinator_is_proven_and_part_of_what_is_checked() {
 async fn who_sends_another_input_than_it_committed_to_is_isolated() {
     const ROUNDS: u64 = 8;
     let federation = TestFederation::start().await;
+    let before = Counted::by(&federation).await;
     let rounds = tokio::spawn(sordino_coordinator::rounds::run(federation.app.clone()));
     let policy = policy(ROUNDS).replace("min = 4", "min = 3").replace("gather = 5.0", "gather = 0.5");
     let created = federation.create_task(&policy, federation.upload(&model(&[0.5; VALUES])).await).await;
@@ -209,6 +272,8 @@ async fn who_sends_another_input_than_it_committed_to_is_isolated() {
         }
     }
     assert!((2..=5).contains(&attempts), "{attempts} groups were spoiled");
+    let counted = Counted::by(&federation).await.since(&before);
+    assert!(counted.checks["failed"] >= attempts as u64 && counted.checks["passed"] >= ROUNDS, "{counted:?}");
     let culprits = federation.app.store.culprits(created.id.as_str()).await.unwrap();
     assert_eq!(culprits.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), [sites[5].id.as_str()]);
     assert!(culprits[0].reason.contains("another input than it had committed to"), "{culprits:?}");
