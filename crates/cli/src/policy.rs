@@ -41,7 +41,19 @@ struct Checked {
     #[serde(skip_serializing_if = "Option::is_none")]
     input: Option<Input>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    proof: Option<NormProof>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     privacy: Option<Privacy>,
+}
+
+/// What every input of the target cohort proves, and what that takes.
+#[derive(serde::Serialize)]
+struct NormProof {
+    /// The norm that an input is proven to be within, in clip norms: what an attacker may send.
+    effective_bound: f64,
+    commitment_rows: u64,
+    commitments_bytes: u32,
+    proof_bytes: u32,
 }
 
 #[derive(serde::Serialize)]
@@ -104,9 +116,10 @@ impl Policy {
             cohorts.push(cohort(&file, &policy, sizes.target)?);
         }
         let input = model_len.map(|model_len| input(&file, &policy, model_len)).transpose()?;
+        let proof = model_len.map(|model_len| proof(&file, &policy, model_len)).transpose()?.flatten();
         let name = policy.policy().task.name.clone();
         let privacy = privacy(&file, &policy, model_len.unwrap_or(1))?;
-        let checked = Checked { name, digest: policy.digest().to_string(), cohorts, input, privacy };
+        let checked = Checked { name, digest: policy.digest().to_string(), cohorts, input, proof, privacy };
         output.result(&checked, text)
     }
 }
@@ -134,6 +147,19 @@ fn input(path: &Path, policy: &CheckedPolicy, model_len: u64) -> Result<Input, F
     // An encoding exists for lengths that can be packed only.
     let bytes = packed_len(encoding.len(), bits).expect("an encoding's vector fits the address space");
     Ok(Input { model_len, values: encoding.len() as u64, ring_bits: bits.get(), bytes: bytes as u64 })
+}
+
+/// None where the policy asks for no proof.
+fn proof(path: &Path, policy: &CheckedPolicy, model_len: u64) -> Result<Option<NormProof>, Failure> {
+    let len = usize::try_from(model_len).unwrap_or(usize::MAX);
+    let proof = policy.round_proof(len, &policy.terms(policy.policy().cohort.target));
+    let proof = proof.map_err(|source| Failure::Encoding { path: path.into(), model_len, source: Box::new(source) })?;
+    Ok(proof.map(|proof| NormProof {
+        effective_bound: proof.effective_bound,
+        commitment_rows: proof.claim.rows() as u64,
+        commitments_bytes: proof.terms().commitments_len,
+        proof_bytes: proof.terms().proof_len,
+    }))
 }
 
 fn privacy(path: &Path, policy: &CheckedPolicy, model_len: u64) -> Result<Option<Privacy>, Failure> {
@@ -175,6 +201,14 @@ fn privacy_text(privacy: &Privacy, asked: bool) -> String {
     text
 }
 
+fn proof_text(proof: &NormProof) -> String {
+    let NormProof { effective_bound, commitment_rows, commitments_bytes, proof_bytes } = proof;
+    format!(
+        "\nevery input is proven: effective bound {effective_bound:.1} x clip norm\neach participant sends \
+         {commitments_bytes} bytes of commitments ({commitment_rows} rows, and masks) and a proof of {proof_bytes} bytes\n"
+    )
+}
+
 fn text(checked: &Checked) -> String {
     let row = |cohort: &Cohort| {
         let Cohort { participants, k, t, dropouts_max, corrupt_max, quorum } = cohort;
@@ -195,5 +229,6 @@ fn text(checked: &Checked) -> String {
         || "\nprivacy.enabled = false: the sum is exact and protects nobody in it\n".to_owned(),
         |privacy| privacy_text(privacy, checked.input.is_some()),
     );
-    format!("policy {:?} can work\ndigest {}\n\n{cohorts}\n{input}\n{privacy}", checked.name, checked.digest)
+    let proof = checked.proof.as_ref().map(proof_text).unwrap_or_default();
+    format!("policy {:?} can work\ndigest {}\n\n{cohorts}\n{input}\n{proof}{privacy}", checked.name, checked.digest)
 }

@@ -201,6 +201,62 @@ fn a_policy_is_checked_and_what_follows_is_shown() {
     assert!(ran.stderr.contains("cohort.min") && ran.stderr.contains("hint: "), "{}", ran.stderr);
 }
 
+/// What inputs prove is shown before anybody makes a task; too wide a bound is refused, with the ways out.
+#[test]
+fn a_policy_with_norm_proofs_shows_its_effective_bound() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |policy: &str, more: &[&str]| {
+        let policy = format!("[task]\nname = \"digits\"\nrounds = 1\n{policy}");
+        fs::write(folder.path().join("policy.toml"), policy).unwrap();
+        sordino_in(folder.path(), &[&["policy", "check", "policy.toml"], more].concat())
+    };
+    const LEN: [&str; 2] = ["--model-len", "2410"];
+    const PROVEN: &str = "[robustness]\nproof = \"transparent\"\n";
+    let json = |policy: &str| {
+        let ran = check(policy, &[&LEN[..], &["--output", "json"]].concat());
+        ran.ended(0);
+        serde_json::from_str::<serde_json::Value>(&ran.stdout).unwrap()
+    };
+
+    // Exact sums: an attacker gets what rounding leaves, and nothing else.
+    let exact = format!("{PROVEN}[privacy]\nenabled = false\n");
+    let proof = &json(&exact)["proof"];
+    let bound = proof["effective_bound"].as_f64().unwrap();
+    assert!((1.0..1.01).contains(&bound), "{proof}");
+    let [rows, commitments, bytes] =
+        ["commitment_rows", "commitments_bytes", "proof_bytes"].map(|key| proof[key].as_u64().unwrap());
+    // 2,410 values and the weight in rows of 64 at most; each row is a point of 32 bytes, and there are masks beside them.
+    assert!(rows >= 2411_u64.div_ceil(64) && commitments > 32 * rows && bytes > 128 * 16, "{proof}");
+    let text = check(&exact, &LEN);
+    text.ended(0);
+    assert!(text.stdout.contains("effective bound 1.0 x clip norm"), "{}", text.stdout);
+    assert!(text.stdout.contains(&format!("{commitments} bytes of commitments ({rows} rows, and masks)")));
+    assert!(text.stdout.contains(&format!("a proof of {bytes} bytes")), "{}", text.stdout);
+    assert!(json("[privacy]\nenabled = false\n").get("proof").is_none());
+
+    // A share of the noise in every input is room for an attacker.
+    let noised = |max: &str| {
+        format!(
+            "{PROVEN}[privacy]\nunit = \"participant\"\nnoise = \"participants\"\nnoise_multiplier = 1.1\n\
+             max_effective_bound = {max}\n[cohort]\nmin = 100\ntarget = 100\nmax_dropout_fraction = 0.0\n\
+             max_corrupt_fraction = 0.0\n"
+        )
+    };
+    let bound = json(&noised("100.0"))["proof"]["effective_bound"].as_f64().unwrap();
+    let text = check(&noised("100.0"), &LEN);
+    assert!(bound > 5.0 && text.stdout.contains(&format!("effective bound {bound:.1} x clip norm")), "{}", text.stdout);
+    let refused = check(&noised("3.0"), &LEN);
+    refused.ended(1);
+    for part in [
+        "privacy.max_effective_bound = 3",
+        &format!("{bound:.1} x clip norm"),
+        "privacy.noise = \"coordinator\"",
+        "privacy.unit = \"record\"",
+    ] {
+        assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
+    }
+}
+
 /// A short run of every cohort; each compares the opened sum with the plain one before it reports. Without the other
 /// implementation there is nothing to compare with, and that is no failure.
 #[test]
