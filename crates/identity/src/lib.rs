@@ -60,4 +60,4 @@ pub use token::{
     AccessToken, Audience, Claims, InvalidAudience, InvalidTokenId, InvalidTtl, LEEWAY, MAX_TOKEN_LEN, TokenError,
     TokenId, TokenSigner, TokenTtl, TokenVerifier,
 };
-pub use trust::{TrustAnchors, TrustError, VerifiedChains, VerifiedPrincipal};
+pub use trust::{TrustAnchors, TrustError, VerifiedChains, VerifiedPrincipal, named_by};

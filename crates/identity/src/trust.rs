@@ -4,6 +4,7 @@ mod seen;
 
 pub use seen::VerifiedChains;
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use rustls_pki_types::pem::PemObject as _;
@@ -86,6 +87,32 @@ impl TrustAnchors {
         self.verify(chain, now, Usage::Client).map(|(verified, _)| verified)
     }
 
+    /// As [`TrustAnchors::verify_client`], for what was signed at a time that has passed: the moment is the last one in
+    /// `during` before any of the certificates ended.
+    ///
+    /// # Errors
+    /// As [`TrustAnchors::verify_client`]: for no moment in `during` were all certificates valid.
+    pub fn verify_client_during(
+        &self,
+        chain: &[CertificateDer<'_>],
+        during: &RangeInclusive<Duration>,
+    ) -> Result<VerifiedPrincipal, TrustError> {
+        let mut at = *during.end();
+        loop {
+            match self.verify_client(chain, at) {
+                // Each turn looks at an earlier moment, and there are no more of them than certificates.
+                Err(TrustError::Expired { not_after, now }) => {
+                    let end = Duration::from_secs(not_after);
+                    if end >= at || !during.contains(&end) {
+                        return Err(TrustError::Expired { not_after, now });
+                    }
+                    at = end;
+                }
+                verified => return verified,
+            }
+        }
+    }
+
     /// Verifies the chain of the server that was reached by `name`: as [`TrustAnchors::verify_client`] but for
     /// `serverAuth`, for the name, and for the role `coordinator`.
     ///
@@ -161,12 +188,7 @@ impl TrustAnchors {
         if !key_usage.digital_signature() || key_usage.key_cert_sign() || key_usage.crl_sign() {
             return Err(TrustError::WrongKeyUsage);
         }
-        // X509-SVID 2: "An X.509 SVID MUST contain exactly one URI SAN".
-        let principal = match uri_names(&parsed).as_slice() {
-            [] => return Err(TrustError::NoSpiffeId),
-            [name] => Principal::parse_spiffe(name).map_err(TrustError::BadSpiffeId)?,
-            names => return Err(TrustError::SeveralSpiffeIds { count: names.len() }),
-        };
+        let principal = named_in(&parsed)?;
         if principal.federation != self.federation {
             return Err(TrustError::ForeignFederation {
                 ours: self.federation.clone(),
@@ -325,6 +347,24 @@ pub enum TrustError {
         /// The role it names.
         role: Role,
     },
+}
+
+/// Whom a certificate names. Nothing of it is verified: it is for one's own.
+///
+/// # Errors
+/// [`TrustError`]: it cannot be read, or names no principal.
+pub fn named_by(certificate: &CertificateDer<'_>) -> Result<Principal, TrustError> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|_| TrustError::UnreadableLeaf)?;
+    named_in(&parsed)
+}
+
+/// X509-SVID 2: "An X.509 SVID MUST contain exactly one URI SAN".
+fn named_in(parsed: &X509Certificate<'_>) -> Result<Principal, TrustError> {
+    match uri_names(parsed).as_slice() {
+        [] => Err(TrustError::NoSpiffeId),
+        [name] => Principal::parse_spiffe(name).map_err(TrustError::BadSpiffeId),
+        names => Err(TrustError::SeveralSpiffeIds { count: names.len() }),
+    }
 }
 
 /// The URIs among a certificate's subject alternative names. A name that cannot be read counts as an empty URI, so that

@@ -5,6 +5,7 @@
 //! these types is already inside its limits. Unknown fields are refused in what people write and in every request.
 
 pub mod api;
+pub mod audit;
 mod budget;
 mod digest;
 pub mod evidence;

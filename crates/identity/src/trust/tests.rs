@@ -93,6 +93,30 @@ fn time_counts_for_every_certificate_of_the_path() {
     assert_eq!(got, TrustError::Expired { not_after: (NOW + 10 * DAY).as_secs(), now: (NOW + 11 * DAY).as_secs() });
 }
 
+/// What was signed in the past is checked at a moment of that past: any in which the whole chain held.
+#[test]
+fn a_chain_is_verified_for_a_time_that_has_passed() {
+    let mut fixture = Fixture::new("demo");
+    let chain = fixture.client(1, "site-0001");
+    let anchors = fixture.anchors();
+    let (hour, end) = (DAY / 24, NOW + DAY);
+    let during = |from, to| anchors.verify_client_during(&chain, &(from..=to));
+    for (from, to) in [(NOW, NOW), (NOW, NOW + hour), (NOW, end), (NOW, end + hour), (end, NOW + 9 * DAY)] {
+        assert_eq!(during(from, to), anchors.verify_client(&chain, NOW), "{from:?} to {to:?}");
+    }
+    let late = (end + hour).as_secs();
+    let expired = |now: u64| Err(TrustError::Expired { not_after: end.as_secs(), now });
+    assert_eq!(during(end + Duration::from_secs(1), end + hour), expired(late));
+    // A period that ends before it begins is no excuse for a chain that had ended.
+    assert_eq!(during(end + 2 * hour, end + hour), expired(late));
+    assert!(during(NOW - 2 * hour, NOW - 2 * hour).is_err(), "it had not begun");
+    let foreign = Fixture::new("demo").client(1, "site-0001");
+    let got = anchors.verify_client_during(&foreign, &(NOW..=NOW + 9 * DAY)).unwrap_err();
+    assert!(matches!(got, TrustError::UnknownIssuer | TrustError::BadSignature | TrustError::Expired { .. }), "{got}");
+    assert_eq!(named_by(&chain[0]).unwrap().spiffe_id(), "spiffe://demo/client/site-0001");
+    assert_eq!(named_by(fixture.root.certificate()), Err(TrustError::BadSpiffeId(InvalidName::SpiffeShape)));
+}
+
 #[test]
 fn other_authorities_are_not_trusted() {
     let mut ours = Fixture::new("demo");
