@@ -2,13 +2,13 @@
 
 use sordino_codec::{EncodingError, ModelFileError};
 use sordino_coordinator::{ConfigError, ServeError, StartError, init::InitError, rounds::RoundsError};
-use sordino_identity::InvitationError;
+use sordino_identity::{InvitationError, TrustError};
 use sordino_participant::{
     ClientError, CredentialsError, JoinError, TrainError,
     training::{DatasetError, ModelError, SplitError},
 };
 use sordino_secagg::{NoTopology, coordinator};
-use sordino_wire::{Code, PolicyError};
+use sordino_wire::{Code, PolicyError, audit::AuditError};
 use std::{
     error::Error,
     io::{self, Write as _},
@@ -81,6 +81,14 @@ pub(crate) enum Failure {
     KeepExists { path: PathBuf },
     #[error("the demonstration failed")]
     Demo(#[from] DemoError),
+    #[error("what is published of the round does not fit together")]
+    Audit(#[from] Box<AuditError>),
+    #[error("{path} is not a file of an exported round")]
+    Exported { path: PathBuf, source: Box<dyn Error + Send + Sync> },
+    #[error("{path} is no folder, and no round of a coordinator was asked for")]
+    NothingToVerify { path: PathBuf },
+    #[error("the federation's root certificates cannot be used")]
+    Roots(#[from] TrustError),
     #[error("interrupted")]
     Interrupted,
 }
@@ -186,7 +194,7 @@ impl Failure {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Interrupted => Exit::Interrupted,
-            Self::NeedsInsecureDev(_) => Exit::Usage,
+            Self::NeedsInsecureDev(_) | Self::NothingToVerify { .. } => Exit::Usage,
             Self::Train(error) if matches!(**error, TrainError::Vanished { .. }) => Exit::Vanished,
             _ => match self.client() {
                 Some(ClientError::Refused(_)) => Exit::Refused,
@@ -249,6 +257,9 @@ impl Failure {
                 vec!["give --task ID; `sordino task list --as DIR` shows them"]
             }
             Self::KeepExists { .. } => vec!["give --keep another name, or remove the folder of the earlier run"],
+            Self::NothingToVerify { .. } => {
+                vec!["give a folder that `sordino round export` made, or --as DIR and a round, TASK.NUMBER"]
+            }
             Self::NotLoopback { .. } => vec!["leave out the --dev options to train with this coordinator"],
             _ => Vec::new(),
         }

@@ -19,10 +19,19 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
+    /// For commands that need no coordinator where these options are not given.
+    pub(crate) fn new(folder: PathBuf, server: Option<CoordinatorUrl>) -> Self {
+        Self { folder, server }
+    }
+
     /// A client that gives up after seconds: somebody waits at a prompt.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        let credentials = Credentials::load(&self.folder, self.server.as_ref())?;
-        Ok(Client::new(&credentials)?.with_budget(PATIENCE))
+        Ok(Client::new(&self.credentials()?)?.with_budget(PATIENCE))
+    }
+
+    /// Who asks, and whom it trusts.
+    pub(crate) fn credentials(&self) -> Result<Credentials, Failure> {
+        Ok(Credentials::load(&self.folder, self.server.as_ref())?)
     }
 }
 

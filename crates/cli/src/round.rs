@@ -1,5 +1,8 @@
 //! `sordino round`
 
+mod archive;
+mod verify;
+
 use crate::{
     budget::up,
     failure::Failure,
@@ -17,6 +20,8 @@ use sordino_wire::{
 pub(crate) enum Round {
     List(List),
     Show(Show),
+    Export(verify::Export),
+    Verify(verify::Verify),
 }
 
 /// List the rounds of a task.
@@ -53,6 +58,8 @@ impl Round {
                 let round: api::Round = remote.client()?.get(&format!("/v1/rounds/{id}")).await?;
                 output.result(&round, show)
             }
+            Self::Export(export) => export.run(output).await,
+            Self::Verify(verify) => verify.run(output).await,
         }
     }
 }

@@ -212,22 +212,25 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn get_model(&self, digest: Digest, limit: usize) -> Result<Vec<u8>, ClientError> {
-        let path = format!("/v1/models/{digest}");
+        let bytes = self.get_file(&format!("/v1/models/{digest}"), limit).await?;
+        if Digest::of(&bytes) == digest { Ok(bytes) } else { Err(ClientError::WrongDigest { digest }) }
+    }
+
+    /// Downloads a file that does not change, of `limit` bytes at most; a download that was cut goes on where it stopped.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn get_file(&self, path: &str, limit: usize) -> Result<Vec<u8>, ClientError> {
         let mut bytes = Vec::new();
         let mut retry = Retry::new(self.budget);
         loop {
             let had = bytes.len();
-            match self.get_rest(&path, &mut bytes, limit).await {
-                Ok(()) if Digest::of(&bytes) == digest => return Ok(bytes),
-                Ok(()) => return Err(ClientError::WrongDigest { digest }),
-                Err(failure) => {
-                    // As long as each attempt brings something, it is worth another one.
-                    if bytes.len() > had {
-                        retry = Retry::new(self.budget);
-                    }
-                    self.wait(&mut retry, &path, failure).await?;
-                }
+            let Err(failure) = self.get_rest(path, &mut bytes, limit).await else { return Ok(bytes) };
+            // As long as each attempt brings something, it is worth another one.
+            if bytes.len() > had {
+                retry = Retry::new(self.budget);
             }
+            self.wait(&mut retry, path, failure).await?;
         }
     }
 

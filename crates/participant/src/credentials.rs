@@ -4,7 +4,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use serde::{Deserialize, Serialize};
-use sordino_identity::{CoordinatorUrl, FederationId, PrincipalId, PrincipalKey};
+use sordino_identity::{CoordinatorUrl, FederationId, PrincipalId, PrincipalKey, TrustError, named_by};
 use sordino_wire::policy::{COHORT_MIN, SUMS_PER_MODEL_MAX};
 use std::{
     fs,
@@ -173,6 +173,20 @@ impl Credentials {
         let credentials = Self { url, root_pem, chain, key };
         credentials.tls().map_err(|source| CredentialsError::Tls { path: folder.to_owned(), source })?;
         Ok(credentials)
+    }
+
+    /// The root certificates that are trusted here, PEM.
+    #[must_use]
+    pub fn root_pem(&self) -> &str {
+        &self.root_pem
+    }
+
+    /// The federation that the certificate is one of.
+    ///
+    /// # Errors
+    /// [`TrustError`]: the certificate names nobody.
+    pub fn federation(&self) -> Result<FederationId, TrustError> {
+        Ok(named_by(self.chain.first().ok_or(TrustError::NoCertificate)?)?.federation)
     }
 
     /// TLS 1.3 with the client certificate, trusting the federation's root only.

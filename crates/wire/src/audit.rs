@@ -442,6 +442,12 @@ impl Audited {
     }
 }
 
+/// Values of the model that a sum of so many bytes is over.
+#[must_use]
+pub fn model_len(policy: &CheckedPolicy, sum_bytes: usize) -> usize {
+    (sum_bytes / INTEGER_LEN).saturating_sub(1 + policy.policy().encoding.metrics.len())
+}
+
 /// Whether the lists of a Release can all be right.
 fn check_names(release: &Release) -> Result<(), AuditError> {
     let Release { cohort, survivors, dropouts, silent_survivors, refused, .. } = release;

@@ -91,7 +91,7 @@ pub(crate) struct Federation {
     pub(crate) coordinator: Service,
     /// Asks once: who asks again is the test.
     pub(crate) admin: Client,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Federation {
