@@ -127,6 +127,17 @@ CREATE TABLE checks (
     FOREIGN KEY (task, round, attempt) REFERENCES attempts (task, round, attempt)
 );
 
+-- Whose input was refused in an attempt, because its proof shows nothing.
+CREATE TABLE refusals (
+    task    TEXT   NOT NULL,
+    round   BIGINT NOT NULL,
+    attempt BIGINT NOT NULL,
+    id      TEXT   NOT NULL,
+    reason  TEXT   NOT NULL,
+    PRIMARY KEY (task, round, attempt, id),
+    FOREIGN KEY (task, round, attempt) REFERENCES attempts (task, round, attempt)
+);
+
 -- What the registrar has signed, where it lives beside the coordinator: of each attempt, by the digest of its context, one
 -- roster, and one survivor list of it. Nothing here is ever changed or deleted.
 CREATE TABLE registrar_signed (

@@ -44,7 +44,9 @@ pub use principals::{Enrolled, JoinTokenRow, NewJoinToken, NewPrincipal, Princip
 pub use registrar::Signing;
 pub use rounds::{AttemptStart, RoundOutcome, RoundRow, round_state};
 pub use spool::{Spool, SpoolKey};
-pub use standing::{CheckRow, CulpritRow, DisputeRow, Findings, NewCheck, NewCulprit, NewDispute};
+pub use standing::{
+    CheckRow, CulpritRow, DisputeRow, Findings, NewCheck, NewCulprit, NewDispute, NewRefusal, RefusalRow,
+};
 pub use tasks::{ModelRow, NewTask, TaskRow, task_state};
 
 use sqlx::{

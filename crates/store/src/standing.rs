@@ -1,5 +1,5 @@
-//! What the attempts of a task have shown of its participants: who is in dispute with whom, whose commitments opened to
-//! the sum of their group and whose did not, and who was found to be corrupt. It is written in the transaction that ends
+//! What the attempts of a task have shown of its participants: who is in dispute with whom, whose input was refused, whose
+//! commitments opened to the sum of their group and whose did not, and who was found to be corrupt. It is written in the transaction that ends
 //! the attempt, and stays as long as the task.
 
 use crate::{
@@ -17,6 +17,8 @@ pub struct Findings {
     pub culprits: Vec<NewCulprit>,
     /// The groups whose sums were opened.
     pub checks: Vec<NewCheck>,
+    /// Whose inputs were refused.
+    pub refusals: Vec<NewRefusal>,
 }
 
 /// A holder says that the shares of a dealer do not open.
@@ -46,6 +48,15 @@ pub struct NewCheck {
     pub passed: bool,
     /// The group's survivors.
     pub members: Vec<String>,
+}
+
+/// An input was refused, because its proof shows nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRefusal {
+    /// Whose.
+    pub id: String,
+    /// Why, in one sentence.
+    pub reason: String,
 }
 
 /// A dispute as stored.
@@ -89,6 +100,17 @@ pub struct CheckRow {
     pub members: Vec<String>,
 }
 
+/// A refused input as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusalRow {
+    /// The attempt it was sent in.
+    pub attempt: u32,
+    /// Whose.
+    pub id: String,
+    /// Why it was refused, in one sentence.
+    pub reason: String,
+}
+
 impl Store {
     /// All disputes of a task, in the order of dealers and holders; none where there is no such task.
     ///
@@ -115,6 +137,17 @@ impl Store {
     pub async fn checks(&self, task: &str) -> Result<Vec<CheckRow>, StoreError> {
         let query = "SELECT * FROM checks WHERE task = $1 ORDER BY round, attempt, group_number";
         sqlx::query(query).bind(task).fetch_all(self.readers()).await?.iter().map(check).collect()
+    }
+
+    /// All inputs that were refused in the ended attempts of a round, in the order of attempts and ids; none where there is
+    /// no such round.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] for a number that no round has; else only where the database fails.
+    pub async fn refusals(&self, task: &str, round: u64) -> Result<Vec<RefusalRow>, StoreError> {
+        let query = "SELECT * FROM refusals WHERE task = $1 AND round = $2 ORDER BY attempt, id";
+        let query = sqlx::query(query).bind(task).bind(signed("the round", round)?);
+        query.fetch_all(self.readers()).await?.iter().map(refusal).collect()
     }
 }
 
@@ -166,6 +199,19 @@ pub(crate) async fn note_findings(
         .execute(&mut *connection)
         .await?;
     }
+    for NewRefusal { id, reason } in &findings.refusals {
+        sqlx::query(
+            "INSERT INTO refusals (task, round, attempt, id, reason) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (task, round, attempt, id) DO NOTHING",
+        )
+        .bind(task)
+        .bind(round)
+        .bind(i64::from(attempt))
+        .bind(id)
+        .bind(reason)
+        .execute(&mut *connection)
+        .await?;
+    }
     Ok(())
 }
 
@@ -178,6 +224,10 @@ fn lines(names: &[String]) -> Result<String, StoreError> {
         Some(name) => Err(StoreError::Invalid { what: format!("{name:?} is no name") }),
         None => Ok(names.join("\n")),
     }
+}
+
+fn refusal(row: &SqliteRow) -> Result<RefusalRow, StoreError> {
+    Ok(RefusalRow { attempt: number(row, "attempt")?, id: get(row, "id")?, reason: get(row, "reason")? })
 }
 
 fn dispute(row: &SqliteRow) -> Result<DisputeRow, StoreError> {

@@ -221,7 +221,8 @@ pub struct Release {
     /// What was promised and spent; absent where privacy is switched off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privacy: Option<ReleasePrivacy>,
-    /// Whose inputs were refused because of their proofs, and why. They count as dropouts.
+    /// Whose inputs were refused because of their proofs, in any attempt of the round, and why. In the attempt they count
+    /// as dropouts, and in those that follow they are only where the others are too few.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub refused: BTreeMap<PrincipalId, String>,
     /// What shows that the sum is that of inputs within their bounds; absent where the policy asks for no proof.

@@ -48,7 +48,7 @@ impl Waiting {
         // Who leaves next, or is back by then.
         let until = self.until.values().min().copied();
         // Ranks are drawn once, when the cohort begins, and not at every arrival.
-        let usable = standing.usable(self.until.keys());
+        let usable = standing.usable(self.until.keys(), min);
         if usable < min as usize {
             self.enough_since = None;
             let hindered = there >= min as usize;

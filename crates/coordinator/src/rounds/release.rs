@@ -114,13 +114,15 @@ impl Charged {
 }
 
 /// Stores the next model and the sum, and describes them.
+///
+/// - `refused`: whose inputs were refused in the round, and why.
 pub(super) async fn publish(
     store: &Store,
     policy: &CheckedPolicy,
     (model, limits): (Digest, FileLimits),
     attempt: &Attempt,
     (ended, charged): (Ended, Option<Charged>),
-    last_round: bool,
+    (refused, last_round): (BTreeMap<ParticipantId, String>, bool),
 ) -> Result<Published, ReleaseError> {
     let Ended { opened, aborted } = ended;
     let (cohort, privacy) = (attempt.cohort(), attempt.privacy());
@@ -161,7 +163,6 @@ pub(super) async fn publish(
         heard.iter().filter_map(missed_by).map(named).collect()
     };
     let metrics = &policy.policy().encoding.metrics;
-    let refused = attempt.refused().await;
     let release = Release {
         model: Digest(new_model),
         sum: Digest(sum),

@@ -19,7 +19,8 @@ use crate::{
 use sordino_dp::ledger::{self, Granted, Refusal};
 use sordino_secagg::{ParticipantId, coordinator::Abort};
 use sordino_store::{
-    AttemptStart, Findings, RoundRow, StoreError, TaskRow, attempt_state, crash_point, round_state, task_state,
+    AttemptStart, Findings, NewRefusal, RoundRow, StoreError, TaskRow, attempt_state, crash_point, round_state,
+    task_state,
 };
 use sordino_wire::{CheckedPolicy, Digest, Policy, RoundId, api::Assignment, policy::SUMS_PER_MODEL_MAX};
 use std::{
@@ -115,7 +116,7 @@ async fn next(app: &Arc<App>, rounds: &TaskRounds, silent: &mut BTreeSet<Partici
         if last == 0 {
             silent.clear();
         }
-        let standing = Standing::load(&app.store, &task.id, silent.clone()).await?;
+        let standing = Standing::load(&app.store, (&task.id, number), silent.clone()).await?;
         let cohort = gather(app, rounds, &policy, &standing).await?;
         // Others may have enrolled since the task was made.
         if let Err(error) = budget::delta_fits(app, &policy).await? {
@@ -153,7 +154,10 @@ async fn next(app: &Arc<App>, rounds: &TaskRounds, silent: &mut BTreeSet<Partici
     let plan = Plan { assignment, policy: policy.clone(), model_len };
     let attempt = match Attempt::restore(app, plan, &cohort_json).await {
         Ok(attempt) => Arc::new(attempt),
-        Err(stopped) => return give_up(app, &task, &policy, (number, attempt), stopped, silent).await,
+        Err(stopped) => {
+            let nobody = BTreeMap::new();
+            return give_up(app, (&task, &policy), (number, attempt), (stopped, nobody), silent).await;
+        }
     };
     // Charged before anybody is told of it; again after a restart, which is the same charge.
     let granted = match &attempt.privacy() {
@@ -173,7 +177,10 @@ async fn next(app: &Arc<App>, rounds: &TaskRounds, silent: &mut BTreeSet<Partici
     rounds.current.send_replace(Current::Open(attempt.clone()));
     let ended = match attempt.run(app).await {
         Ok(ended) => complete(app, rounds, (&task, &policy), &attempt, (ended, granted)).await,
-        Err(stopped) => give_up(app, &task, &policy, (number, attempt.id().attempt), stopped, silent).await,
+        Err(stopped) => {
+            let at = (number, attempt.id().attempt);
+            give_up(app, (&task, &policy), at, (stopped, attempt.refused().await), silent).await
+        }
     };
     if ended.is_ok() {
         // The store says that it is over: whoever asks is told so.
@@ -278,13 +285,15 @@ async fn complete(
     let (round, number) = (id.round.number, id.attempt);
     let model = (Digest(task.model), app.model_limits());
     let last_round = round >= policy.policy().task.rounds;
-    let mut findings = found(task, policy, ended.shown());
+    let refused = attempt.refused().await;
+    let mut findings = found(task, policy, ended.shown(), &refused);
     let spent = rounds.most_spent(attempt.cohort().iter());
     let charged = match (&granted, attempt.privacy()) {
         (Some(granted), Some(privacy)) => Some(release::Charged::new(app, policy, (granted, privacy), spent).await?),
         _ => None,
     };
-    let published = release::publish(&app.store, policy, model, attempt, (ended, charged), last_round).await;
+    let refused = refused_in_the_round(app, task, round, refused).await?;
+    let published = release::publish(&app.store, policy, model, attempt, (ended, charged), (refused, last_round)).await;
     let (release, outcome) = match published {
         Ok(Published { release, outcome, checks }) => {
             conclude_checks(app, (task, policy), (round, number), (checks, &mut findings)).await?;
@@ -320,13 +329,28 @@ async fn complete(
     Ok(if task_done { Next::TaskEnded } else { Next::GoOn })
 }
 
+/// Whose inputs were refused in a round, and why: in this attempt, and in those before.
+async fn refused_in_the_round(
+    app: &App,
+    task: &TaskRow,
+    round: u64,
+    mut refused: BTreeMap<ParticipantId, String>,
+) -> Result<BTreeMap<ParticipantId, String>, StoreError> {
+    for row in app.store.refusals(&task.id, round).await? {
+        refused.entry(super::standing::named(&row.id)?).or_insert(row.reason);
+    }
+    Ok(refused)
+}
+
 /// What the store is to keep of an attempt that ends: who accused whom, and whom it shows to be corrupt.
 fn found<'a>(
     task: &TaskRow,
     policy: &CheckedPolicy,
     groups: impl Iterator<Item = (&'a Shown, Option<&'a Abort>)>,
+    refused: &BTreeMap<ParticipantId, String>,
 ) -> Findings {
-    let mut findings = Findings::default();
+    let refusal = |(id, reason): (&ParticipantId, &String)| NewRefusal { id: id.to_string(), reason: reason.clone() };
+    let mut findings = Findings { refusals: refused.iter().map(refusal).collect(), ..Findings::default() };
     for (shown, abort) in groups {
         let Findings { disputes, culprits, .. } = conclude(&shown.disputes, abort, policy.faults().corrupt);
         findings.disputes.extend(disputes);
@@ -366,10 +390,9 @@ async fn conclude_checks(
 /// Ends an attempt that gave no sum, and the round with it when it was the last one it gets.
 async fn give_up(
     app: &App,
-    task: &TaskRow,
-    policy: &CheckedPolicy,
+    (task, policy): (&TaskRow, &CheckedPolicy),
     at: (u64, u32),
-    stopped: Stopped,
+    (stopped, refused): (Stopped, BTreeMap<ParticipantId, String>),
     silent: &mut BTreeSet<ParticipantId>,
 ) -> Result<Next, Failed> {
     let nothing = Findings::default;
@@ -385,7 +408,8 @@ async fn give_up(
         // It would say the same again.
         Stopped::Registrar(error) => abandon(app, task, at, (&error.to_string(), nothing())).await,
         Stopped::Aborted(groups) => {
-            let findings = found(task, policy, groups.iter().map(|Aborted { shown, abort, .. }| (shown, Some(abort))));
+            let shown = groups.iter().map(|Aborted { shown, abort, .. }| (shown, Some(abort)));
+            let findings = found(task, policy, shown, &refused);
             *silent = groups.iter().flat_map(|group| group.shown.silent.iter().cloned()).collect();
             let reasons: Vec<_> = groups.iter().map(|group| crate::answer::chain(&group.abort)).collect();
             abandon(app, task, at, (&reasons.join("; "), findings)).await
@@ -427,8 +451,15 @@ async fn fruitful(
     let failed = app.store.checks(&task.id).await?.into_iter().filter(|row| !row.passed);
     attempts.extend(failed.filter(|row| row.round == round).map(|row| (row.round, row.attempt)));
     // A cohort holds nobody who was found guilty, and no two that were in dispute: what it shows is new.
-    let Findings { disputes, culprits, checks } = findings;
-    if !disputes.is_empty() || !culprits.is_empty() || checks.iter().any(|check| !check.passed) {
+    let known = app.store.refusals(&task.id, round).await?;
+    let known: BTreeSet<_> = known.iter().map(|row| (row.attempt, &*row.id)).collect();
+    // Whoever was refused before says nothing new.
+    let mut seen = BTreeSet::new();
+    attempts.extend(known.into_iter().filter(|(_, id)| seen.insert(*id)).map(|(attempt, _)| (round, attempt)));
+    let Findings { disputes, culprits, checks, refusals } = findings;
+    let spoiled = checks.iter().any(|check| !check.passed);
+    let refused = refusals.iter().any(|refusal| !seen.contains(&*refusal.id));
+    if !disputes.is_empty() || !culprits.is_empty() || spoiled || refused {
         attempts.insert((round, attempt));
     }
     Ok(u32::try_from(attempts.len()).unwrap_or(u32::MAX))

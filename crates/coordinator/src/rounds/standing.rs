@@ -4,6 +4,9 @@
 //! A dispute over shares has two sides, of which at least one is corrupt, and nobody else can tell which. So both stay,
 //! in cohorts of their own. Whoever is in dispute with more participants of *one* cohort than can be corrupt in it is
 //! corrupt itself, and goes. Over several cohorts disputes prove nothing: in each of them others can be corrupt.
+//!
+//! Whose input was refused because of its proof is in no more attempts of that round, as long as there are enough others:
+//! whoever sends such inputs again and again could otherwise make an attempt lack the inputs that it needs.
 
 use sordino_secagg::{Dispute, Disputes, ParticipantId, coordinator::Abort};
 use sordino_store::{Findings, NewCulprit, NewDispute, Store, StoreError};
@@ -18,15 +21,23 @@ pub(super) struct Standing {
     pub(super) disputes: Disputes,
     /// Those who did not answer in the attempt that was abandoned: asked last.
     pub(super) silent: BTreeSet<ParticipantId>,
+    /// Those whose inputs were refused in this round: asked only where there are too few others.
+    pub(super) refused: BTreeSet<ParticipantId>,
 }
 
 impl Standing {
     /// As the store has it.
     ///
     /// - `silent`: is known of the round's last attempt only, and forgotten with a restart.
-    pub(super) async fn load(store: &Store, task: &str, silent: BTreeSet<ParticipantId>) -> Result<Self, StoreError> {
+    pub(super) async fn load(
+        store: &Store,
+        (task, round): (&str, u64),
+        silent: BTreeSet<ParticipantId>,
+    ) -> Result<Self, StoreError> {
         let culprits = store.culprits(task).await?.into_iter().map(|row| named(&row.id)).collect::<Result<_, _>>()?;
-        Ok(Self { culprits, disputes: disputes(store, task).await?, silent })
+        let refused =
+            store.refusals(task, round).await?.into_iter().map(|row| named(&row.id)).collect::<Result<_, _>>()?;
+        Ok(Self { culprits, disputes: disputes(store, task).await?, silent, refused })
     }
 
     /// Those of a list that one cohort may hold, first those that are asked first: who answered, then as `draw` has it.
@@ -39,7 +50,7 @@ impl Standing {
         least: u32,
         draw: impl Fn(&ParticipantId) -> R,
     ) -> Vec<ParticipantId> {
-        let mut ranked: Vec<_> = ids.into_iter().filter(|id| !self.culprits.contains(id)).cloned().collect();
+        let mut ranked: Vec<_> = self.eligible(ids, least).into_iter().cloned().collect();
         ranked.sort_by_cached_key(|id| (self.silent.contains(id), draw(id)));
         let by_chance = self.disputes.apart(ranked.iter().cloned());
         if by_chance.len() >= least as usize {
@@ -50,10 +61,24 @@ impl Standing {
         ranked
     }
 
-    /// How many of a list one cohort may hold, where chance does not decide.
-    pub(super) fn usable<'a>(&self, ids: impl IntoIterator<Item = &'a ParticipantId>) -> usize {
-        let innocent = ids.into_iter().filter(|id| !self.culprits.contains(id));
-        let (disputed, free): (Vec<_>, Vec<_>) = innocent.partition(|id| self.disputes.of(id) > 0);
+    /// How many of a list one cohort of at least `least` may hold, where chance does not decide.
+    pub(super) fn usable<'a>(&self, ids: impl IntoIterator<Item = &'a ParticipantId>, least: u32) -> usize {
+        self.together(&self.eligible(ids, least))
+    }
+
+    /// Those of a list that are no culprits, without those refused in this round where the others are enough.
+    fn eligible<'a>(&self, ids: impl IntoIterator<Item = &'a ParticipantId>, least: u32) -> Vec<&'a ParticipantId> {
+        let mut innocent: Vec<_> = ids.into_iter().filter(|id| !self.culprits.contains(id)).collect();
+        let accepted: Vec<_> = innocent.iter().copied().filter(|id| !self.refused.contains(id)).collect();
+        if self.together(&accepted) >= least as usize {
+            innocent = accepted;
+        }
+        innocent
+    }
+
+    /// How many of a list can be in one cohort.
+    fn together(&self, ids: &[&ParticipantId]) -> usize {
+        let (disputed, free): (Vec<_>, Vec<_>) = ids.iter().copied().partition(|id| self.disputes.of(id) > 0);
         free.len() + self.most(disputed).len()
     }
 
@@ -101,6 +126,7 @@ pub(super) fn conclude(new: &[Dispute], abort: Option<&Abort>, max_corrupt: u32)
             .map(|Dispute { dealer, holder }| NewDispute { dealer: dealer.to_string(), holder: holder.to_string() })
             .collect(),
         checks: Vec::new(),
+        refusals: Vec::new(),
     }
 }
 
@@ -129,6 +155,7 @@ mod tests {
             culprits: [id('f')].into(),
             disputes: pairs("ab ac").into_iter().collect(),
             silent: [id('d')].into(),
+            refused: BTreeSet::new(),
         };
         // a is in dispute with b and c; d fell silent.
         assert_eq!(standing.candidates(&all, 3, Clone::clone), ids("aed"));
@@ -136,8 +163,23 @@ mod tests {
         // Where that leaves too few, a is not taken for the sake of b and c.
         assert_eq!(standing.candidates(&all, 4, Clone::clone), ids("bced"));
         assert_eq!(standing.candidates(&ids("ab"), 2, Clone::clone), ids("b"), "there are no more");
-        assert_eq!((standing.usable(&all), standing.usable(&ids("ab"))), (4, 1));
+        assert_eq!((standing.usable(&all, 2), standing.usable(&ids("ab"), 2)), (4, 1));
         assert_eq!(Standing::default().candidates(&all, 0, |id| std::cmp::Reverse(id.clone())), ids("fedcba"));
+    }
+
+    #[test]
+    fn who_was_refused_in_a_round_is_asked_only_where_the_others_are_too_few() {
+        let all = ids("abcdef");
+        let standing = Standing {
+            culprits: [id('f')].into(),
+            disputes: pairs("ab").into_iter().collect(),
+            refused: [id('c')].into(),
+            ..Standing::default()
+        };
+        assert_eq!(standing.candidates(&all, 3, Clone::clone), ids("ade"));
+        assert_eq!(standing.usable(&all, 3), 3);
+        assert_eq!(standing.candidates(&all, 4, Clone::clone), ids("acde"));
+        assert_eq!(standing.usable(&all, 4), 4);
     }
 
     /// As many as may be corrupt accuse one site, each only that one: nobody can be found guilty. It is taken all the same,

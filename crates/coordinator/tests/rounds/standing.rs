@@ -111,7 +111,7 @@ async fn shown(federation: &TestFederation, task: &sordino_wire::api::Task, disp
     let findings = Findings {
         disputes: disputes.iter().map(dispute).collect(),
         culprits: vec![NewCulprit { id: id(culprit), reason: "its shares did not fit its keys".into() }],
-        checks: Vec::new(),
+        ..Findings::default()
     };
     let store = &federation.app.store;
     let start =

@@ -2,8 +2,8 @@
 
 use crate::{MODEL, NOW, event, start, task_named, with_attempt};
 use sordino_store::{
-    CheckRow, Findings, NewCheck, NewCulprit, NewDispute, NewEvent, RoundOutcome, Store, StoreError, round_state,
-    task_state,
+    CheckRow, Findings, NewCheck, NewCulprit, NewDispute, NewEvent, NewRefusal, RoundOutcome, Store, StoreError,
+    round_state, task_state,
 };
 use std::fs;
 use tempfile::tempdir;
@@ -125,7 +125,8 @@ async fn what_an_attempt_has_shown_is_there_with_its_end() {
             .map(|(dealer, holder)| NewDispute { dealer: (*dealer).into(), holder: (*holder).into() })
             .collect(),
         culprits: culprits.iter().map(|id| NewCulprit { id: (*id).into(), reason: format!("{id} lied") }).collect(),
-        checks: Vec::new(),
+        refusals: culprits.iter().map(|id| NewRefusal { id: (*id).into(), reason: format!("of {id}") }).collect(),
+        ..Findings::default()
     };
     store.end_attempt("t", 1, 1, ("disputed", found(&[("b", "a"), ("a", "c")], &[])), NOW).await.unwrap();
     refused(store.end_attempt("t", 1, 1, ("again", found(&[("x", "y")], &["x"])), NOW).await, "abandoned already");
@@ -148,6 +149,13 @@ async fn what_an_attempt_has_shown_is_there_with_its_end() {
     let culprits: Vec<_> = culprits.map(|row| (row.id, row.reason, row.round, row.attempt)).collect();
     let stored = |id: &str, round, attempt| (id.to_owned(), format!("{id} lied"), round, attempt);
     assert_eq!(culprits, [stored("b", 1, 2), stored("c", 2, 1)], "as it was found first");
+    // In each attempt anew, and by round.
+    for (round, expected) in [(1, &[(2, "b")][..]), (2, &[(1, "b"), (1, "c")]), (3, &[])] {
+        let refusals = store.refusals("t", round).await.unwrap().into_iter();
+        let refusals: Vec<_> = refusals.map(|row| (row.attempt, row.id, row.reason)).collect();
+        let expected = expected.iter().map(|(attempt, id)| (*attempt, (*id).to_owned(), format!("of {id}")));
+        assert_eq!(refusals, expected.collect::<Vec<_>>(), "{round}");
+    }
     for nothing in ["u", "nothing"] {
         assert!(store.disputes(nothing).await.unwrap().is_empty() && store.culprits(nothing).await.unwrap().is_empty());
     }
