@@ -5,7 +5,10 @@
 
 mod common;
 
-use common::service::{Federation, Service, until};
+use common::{
+    service::{Federation, Service, until},
+    sordino_in,
+};
 use sordino_codec::{Dtype, Layout, TensorSpec, Tensors};
 use sordino_participant::{
     DevOptions, Summary, TrainError, TrainOptions,
@@ -34,7 +37,7 @@ impl Trainer for Shift {
     }
 }
 
-fn policy(rounds: usize, target: usize) -> String {
+fn policy(rounds: u64, target: usize) -> String {
     format!(
         "[task]\nname = \"cheaters\"\nrounds = {rounds}\n\
          [cohort]\nmin = 3\ntarget = {target}\nmax_dropout_fraction = 0.2\n\
@@ -114,7 +117,7 @@ async fn one_cheater_of_each_kind_among_ten() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let attacks = [Attack::Scale10, Attack::Garbled, Attack::Replayed, Attack::Mismatch];
-    let cast = Cast::begin(home, &policy(ROUNDS as usize, 10), 100_000, 10, &attacks).await;
+    let cast = Cast::begin(home, &policy(ROUNDS, 10), 100_000, 10, &attacks).await;
     let [bad @ .., spoiler] = &cast.names[6..] else { unreachable!("four of them cheat") };
     let mut isolated = None;
     for number in 1..=ROUNDS {
@@ -126,7 +129,6 @@ async fn one_cheater_of_each_kind_among_ten() {
         for check in round.checks.iter().filter(|check| !check.passed) {
             assert!(check.survivors.iter().any(|site| site.as_str() == spoiler), "{:?}", round.checks);
         }
-        println!("round {number}: attempt {}, {} survivors, checks {:?}", round.attempt, survivors.len(), round.checks);
         if cast.left_out().await.contains(spoiler) {
             isolated = Some(number);
             break;
@@ -139,6 +141,26 @@ async fn one_cheater_of_each_kind_among_ten() {
         assert_eq!((round.attempt, proof.groups.len(), release.survivors.len()), (1, 1, 6), "{release:?}");
     }
     assert_eq!(cast.left_out().await, [spoiler.as_str()], "nobody else was taken for it");
+
+    // The round with the failed check, from files alone: it is what it says, and with one byte changed it is not.
+    let round = format!("{}.{isolated}", cast.task);
+    cast.federation.run(&["round", "export", &round, "--out", "exported"]);
+    let verify = || sordino_in(home, &["round", "verify", "exported", "--root", "fed/keys/root.pem"]);
+    let verified = verify();
+    verified.ended(0);
+    assert!(verified.stdout.contains("verified"), "{}", verified.stdout);
+    for file in ["sum.i64", "group-0.sum.i64", "group-1.sum.i64"] {
+        let path = home.join("exported").join(file);
+        let Ok(mut bytes) = fs::read(&path) else { continue };
+        bytes[77_777] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        let refused = verify();
+        refused.ended(1);
+        assert!(refused.stdout.is_empty(), "{file}: {}", refused.stdout);
+        bytes[77_777] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+    }
+    verify().ended(0);
     cast.running.iter().for_each(JoinHandle::abort);
 }
 
