@@ -7,14 +7,15 @@ mod journal;
 
 use self::journal::{Entry, add, hash};
 use crate::adversary::Script;
-use crate::history::{History, Moved, Position, Refused, Release};
+use crate::history::{Check, History, Moved, Position, Refused, Release};
 use crate::message::{Answer, Reply, Request};
 use crate::participant::FIRST_ATTEMPT;
 use crate::plan::Plan;
-use crate::proof;
 use crate::sabotage::Sabotage;
 use sordino_codec::RingVector;
-use sordino_secagg::coordinator::{Abort, Coordinator, Millis, Outgoing, Receipt, Rejection, RunningSum, Setup};
+use sordino_secagg::coordinator::{
+    Abort, Coordinator, Millis, Outgoing, Payload, Receipt, Rejection, RunningSum, Setup,
+};
 use sordino_secagg::{CertificateKey, Dispute, Disputes, ParticipantId, Step};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,6 +31,11 @@ pub enum Outcome {
     },
     /// Without one.
     Aborted(Abort),
+    /// With one that is not released: it is not the sum of what the survivors committed to.
+    Mismatched {
+        /// One of them at least has sent another input.
+        survivors: Vec<ParticipantId>,
+    },
 }
 
 /// A coordinator with its disk.
@@ -300,10 +306,9 @@ impl CoordinatorNode {
         if breaks() {
             return Err(Crashed);
         }
+        let is_bad = self.is_disproved(from, header, upload, &payload);
         let live = self.live.as_mut().expect("handled while up");
-        let is_bad = live.core.commitments(from).is_some_and(|commitments| !proof::holds(commitments, upload));
-        let is_checked = self.plan.sabotage != Some(Sabotage::ProofsAreNotChecked);
-        if is_bad && is_checked && live.core.check_upload(from, header, &payload).is_ok() {
+        if is_bad {
             live.core.refuse_input(from, now).expect("its input was awaited");
             self.write(Entry::RefusedInput { from: from.clone(), at: now }, breaks)?;
             return Ok(Err(Rejection::RefusedInput { id: from.clone() }));
@@ -318,6 +323,19 @@ impl CoordinatorNode {
         let live = self.live.as_mut().expect("handled while up");
         add(&mut live.sum, from, first.as_deref().unwrap_or(upload));
         Ok(Ok(Receipt::Accepted))
+    }
+
+    /// Whether an input that is whole and signed comes with a proof that is none.
+    fn is_disproved(&self, from: &ParticipantId, header: &[u8], upload: &[u8], payload: &Payload) -> bool {
+        let (Some(live), Some(proving)) = (&self.live, &self.plan.proving) else { return false };
+        let is_checked = self.plan.sabotage != Some(Sabotage::ProofsAreNotChecked);
+        if !is_checked || live.core.check_upload(from, header, payload).is_err() {
+            return false;
+        }
+        let packed_len = usize::try_from(live.core.packed_len()).unwrap_or(usize::MAX);
+        let proof = upload.get(packed_len..).unwrap_or_default();
+        let commitments = live.core.commitments(from).unwrap_or_default();
+        proving.verify(live.core.context(), from, (commitments, proof)).is_err()
     }
 
     /// Appends to the journal; the process may die before or after.
@@ -391,11 +409,26 @@ impl CoordinatorNode {
     fn release(&mut self, now: Millis, breaks: Breaks<'_>, history: &mut History) -> Result<(), Crashed> {
         let Live { core, sum } = self.live.take().expect("checked by the caller");
         let outcome = match core.open(sum) {
-            Ok(sum) => Outcome::Released { survivors: core.survivors().unwrap_or_default(), sum },
+            Ok(sum) => self.compared(&core, sum, history),
             Err(abort) => Outcome::Aborted(abort),
         };
         self.live = Some(Live { sum: core.new_sum(), core });
         self.end(outcome, now, breaks, history)
+    }
+
+    /// Releases a sum that is that of what its survivors committed to; all sums where they commit to nothing.
+    fn compared(&self, core: &Coordinator, sum: RingVector, history: &mut History) -> Outcome {
+        let survivors = core.survivors().unwrap_or_default();
+        let Some(proving) = &self.plan.proving else { return Outcome::Released { survivors, sum } };
+        let committed: Vec<_> = core.signed_commitments().into_iter().map(|signed| signed.commitments).collect();
+        let sabotage = self.plan.sabotage;
+        let opens = proving.opens(&sum, &committed).is_ok() || sabotage == Some(Sabotage::EverySumOpens);
+        history.checks.push(Check { attempt: self.attempt(), survivors: survivors.clone(), opens });
+        if opens || sabotage == Some(Sabotage::OtherSumsAreReleased) {
+            Outcome::Released { survivors, sum }
+        } else {
+            Outcome::Mismatched { survivors }
+        }
     }
 
     fn end(&mut self, outcome: Outcome, now: Millis, breaks: Breaks<'_>, history: &mut History) -> Result<(), Crashed> {
@@ -423,13 +456,20 @@ impl CoordinatorNode {
             Outcome::Aborted(abort) => {
                 history.blamed.extend(abort.culprits().iter().cloned());
                 self.eligible.retain(|id, _| !abort.culprits().contains(id));
-                if number < self.plan.attempts_max {
-                    self.invite();
-                    self.begin(number + 1, now);
-                }
+                self.tries_again(now);
             }
+            // Nobody knows whose doing it is.
+            Outcome::Mismatched { .. } => self.tries_again(now),
         }
         if breaks() { Err(Crashed) } else { Ok(()) }
+    }
+
+    fn tries_again(&mut self, now: Millis) {
+        let number = self.attempt();
+        if number < self.plan.attempts_max {
+            self.invite();
+            self.begin(number + 1, now);
+        }
     }
 
     /// Chooses the next cohort: nobody who must be corrupt, and no two of whom one is.
@@ -498,6 +538,12 @@ impl CoordinatorNode {
         history.began.insert(self.attempt());
         history.open_attempt = None;
         history.heard = None;
+        let disk = self.disk();
+        let refused = disk.journal.iter().filter_map(|entry| match entry {
+            Entry::RefusedInput { from, .. } => Some(from.clone()),
+            _ => None,
+        });
+        history.named = (disk.number, refused.collect());
         let (Some(live), None) = (&self.live, self.outcome()) else { return };
         let number = self.attempt();
         history.stands(number, position(&live.core));

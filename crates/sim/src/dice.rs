@@ -38,6 +38,10 @@ pub(crate) enum Purpose {
     Script,
     /// What hostile parties choose as they go.
     Lies,
+    /// What inputs prove.
+    Proofs,
+    /// Who proves something else.
+    Cheats,
 }
 
 impl Dice {
@@ -50,6 +54,8 @@ impl Dice {
             Purpose::Secrets => 2,
             Purpose::Script => 3,
             Purpose::Lies => 4,
+            Purpose::Proofs => 5,
+            Purpose::Cheats => 6,
         };
         Self(ChaCha20Rng::from_seed(key))
     }

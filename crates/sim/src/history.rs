@@ -1,8 +1,9 @@
 //! What an all-seeing observer has written down: all that invariants look at.
 
 use crate::knowledge::Knowledge;
+use crate::proof::{POINT, Proven};
 use sordino_codec::RingVector;
-use sordino_forge::Unmasking;
+use sordino_forge::{ShareKeys, Unmasking};
 use sordino_secagg::coordinator::Millis;
 use sordino_secagg::{Dispute, ParticipantId, Step};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,8 +41,14 @@ pub struct History {
     pub began: BTreeSet<u32>,
     /// Attempts that have ended.
     pub ended: BTreeSet<u32>,
-    /// Whether inputs carry proofs.
-    pub proves: bool,
+    /// What there is to know about proofs, where inputs carry them.
+    pub proofs: Option<Proofs>,
+    /// Sums that were compared with what their survivors committed to, each time.
+    pub checks: Vec<Check>,
+    /// Who was told that its proof is bad, and in which attempt.
+    pub refused_inputs: BTreeSet<(u32, ParticipantId)>,
+    /// An attempt, and those whose proofs the coordinator knows to be bad in it.
+    pub named: (u32, BTreeSet<ParticipantId>),
     /// Participants that an attempt's end was blamed on, or whose proofs were found to be bad.
     pub blamed: BTreeSet<ParticipantId>,
     /// Participants that may be corrupt, by the policy.
@@ -58,6 +65,97 @@ pub struct History {
     pub surprises: Vec<String>,
     /// Whether nothing is left that could happen.
     pub is_over: bool,
+}
+
+/// What participants proved, and to whom it can be laid.
+#[derive(Debug, Default)]
+pub struct Proofs {
+    /// Elements of a vector that are integers; behind them are blindings.
+    pub integers: usize,
+    /// What participants stored, by name and attempt; more than one thing only where something is broken.
+    made: BTreeMap<(ParticipantId, u32), Vec<Proven>>,
+    /// What they said to be their commitments.
+    committed: BTreeMap<(ParticipantId, u32), BTreeSet<Vec<u8>>>,
+    /// Whose proof is good and of the commitments that it sent, in which attempt; with what it made.
+    good: BTreeMap<(ParticipantId, u32), Proven>,
+    /// Who has committed with a point.
+    points: BTreeMap<[u8; POINT], (ParticipantId, u32)>,
+    /// Somebody honest that committed twice in an attempt, or with a point of another attempt.
+    pub repeated: Option<String>,
+    /// Who stands where in the roster of an attempt, by those who are sure of it.
+    pub places: BTreeMap<(u32, u32), ParticipantId>,
+}
+
+/// A sum that was compared with what its survivors committed to.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// Of which attempt.
+    pub attempt: u32,
+    /// Whose inputs it holds.
+    pub survivors: Vec<ParticipantId>,
+    /// Whether it was found to be their sum.
+    pub opens: bool,
+}
+
+impl Proofs {
+    /// Of vectors with so many integers.
+    pub(crate) fn of(integers: usize) -> Self {
+        Self { integers, ..Self::default() }
+    }
+
+    /// A participant has stored what it is about to say.
+    pub(crate) fn makes(&mut self, id: &ParticipantId, attempt: u32, proven: &Proven, is_honest: bool) {
+        let made = self.made.entry((id.clone(), attempt)).or_default();
+        if is_honest {
+            let before = made.iter().any(|before| before.attachment.commitments != proven.attachment.commitments);
+            let again = before.then(|| format!("{id} committed to two inputs in attempt {attempt}"));
+            let points = proven.points().filter_map(|point| self.points.insert(point, (id.clone(), attempt)));
+            let point = points.last().map(|(whose, when)| {
+                format!("{id} commits in attempt {attempt} with a point of {whose} in attempt {when}")
+            });
+            self.repeated = self.repeated.take().or(again).or(point);
+        }
+        made.push(proven.clone());
+    }
+
+    /// A participant has handed a message to the network.
+    fn hears(&mut self, from: &ParticipantId, attempt: u32, step: Step, bytes: &[u8]) {
+        let key = (from.clone(), attempt);
+        match step {
+            Step::ShareKeys => {
+                let commitments = ShareKeys::parse(bytes).map(|message| message.commitments);
+                self.committed.entry(key).or_default().extend(commitments);
+            }
+            Step::MaskedInput => {
+                let committed = self.committed.get(&key);
+                let is_sent = |made: &&Proven| {
+                    let is_committed = committed.is_some_and(|all| all.contains(&made.attachment.commitments));
+                    made.is_good() && is_committed && bytes.ends_with(&made.attachment.proof)
+                };
+                if let Some(made) = self.made.get(&key).into_iter().flatten().find(is_sent) {
+                    self.good.insert(key, made.clone());
+                }
+            }
+            Step::AdvertiseKeys | Step::ConsistencyCheck | Step::Unmasking => {}
+        }
+    }
+
+    /// What is wrong with a participant's proof, for the books.
+    pub(crate) fn what_is_wrong(&self, id: &ParticipantId, attempt: u32) -> &'static str {
+        let key = (id.clone(), attempt);
+        let said = self.committed.get(&key);
+        match self.made.get(&key).and_then(|made| made.last()) {
+            Some(made) if said.is_none_or(|said| !said.contains(&made.attachment.commitments)) => "other commitments",
+            Some(Proven { cheat: Some(cheat), .. }) => cheat.name(),
+            _ => "nothing",
+        }
+    }
+
+    /// What a participant committed to in an attempt, proved, and sent; `None` if it did something else.
+    #[must_use]
+    pub fn good(&self, id: &ParticipantId, attempt: u32) -> Option<&Proven> {
+        self.good.get(&(id.clone(), attempt))
+    }
 }
 
 /// Where a coordinator stands in an attempt, in order.
@@ -128,7 +226,21 @@ impl History {
                 self.revealed.entry((from.clone(), attempt, share.dealer)).or_default().insert(share.role);
             }
         }
+        if let Some(proofs) = &mut self.proofs {
+            proofs.hears(from, attempt, step, &bytes);
+        }
         self.said.entry((from.clone(), attempt, step)).or_default().insert(bytes);
+    }
+
+    /// What a participant made in an attempt.
+    pub(crate) fn proven(&self, id: &ParticipantId, attempt: u32) -> impl Iterator<Item = &Proven> {
+        self.proofs.iter().filter_map(move |proofs| proofs.made.get(&(id.clone(), attempt))).flatten()
+    }
+
+    /// What others made in an attempt.
+    pub(crate) fn proven_by_others(&self, id: &ParticipantId, attempt: u32) -> impl Iterator<Item = &Proven> {
+        let made = self.proofs.iter().flat_map(|proofs| &proofs.made);
+        made.filter(move |((whose, when), _)| whose != id && *when == attempt).flat_map(|(_, made)| made)
     }
 
     /// The coordinator was seen somewhere.

@@ -1,10 +1,8 @@
 //! What must hold after every event, whatever breaks.
 
 use crate::adversary::SUMS_MAX;
-use crate::history::{History, Position};
-use crate::proof;
+use crate::history::{Check, History, Position, Release};
 use sordino_codec::RingVector;
-use sordino_forge::ShareKeys;
 use sordino_secagg::{Dispute, Disputes, ParticipantId, Step};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +27,12 @@ impl std::fmt::Display for Violation {
 /// All of them.
 pub const INVARIANTS: &[Invariant] = &[
     ("a_release_is_exactly_the_sum_of_the_survivors_inputs", a_release_is_exactly_the_sum_of_the_survivors_inputs),
-    ("every_input_of_a_release_had_a_good_proof", every_input_of_a_release_had_a_good_proof),
+    ("every_survivor_has_proved_its_input", every_survivor_has_proved_its_input),
+    ("the_self_mask_over_a_bad_proof_stays_closed", the_self_mask_over_a_bad_proof_stays_closed),
+    ("whoever_proves_badly_stays_named", whoever_proves_badly_stays_named),
+    ("a_sum_opens_if_it_is_what_was_committed_to", a_sum_opens_if_it_is_what_was_committed_to),
+    ("no_sum_is_released_that_does_not_open", no_sum_is_released_that_does_not_open),
+    ("nobody_commits_twice", nobody_commits_twice),
     ("a_round_releases_one_sum", a_round_releases_one_sum),
     ("nobody_helps_to_open_too_many_sums", nobody_helps_to_open_too_many_sums),
     ("no_sum_of_fewer_than_the_minimum", no_sum_of_fewer_than_the_minimum),
@@ -47,44 +50,121 @@ pub const INVARIANTS: &[Invariant] = &[
     ("every_attempt_ends", every_attempt_ends),
 ];
 
-/// Every release is the plain sum of the inputs of those it names, element for element.
+/// Every release is the plain sum of the inputs of those it names, integer for integer; of a corrupt one that proved its
+/// input, of what it committed to.
 ///
 /// # Errors
-/// The first element that differs.
+/// The first integer that differs.
 pub fn a_release_is_exactly_the_sum_of_the_survivors_inputs(history: &History) -> Result<(), String> {
-    for release in &history.releases {
-        let mut expected = RingVector::zeros(release.sum.len(), release.sum.bits());
-        for survivor in &release.survivors {
-            let input = history.inputs.get(survivor).ok_or_else(|| format!("{survivor} has no input"))?;
+    for Release { attempt, survivors, sum } in &history.releases {
+        let mut expected = RingVector::zeros(sum.len(), sum.bits());
+        for survivor in survivors {
+            let proven = history.proofs.as_ref().and_then(|proofs| proofs.good(survivor, *attempt));
+            let proven = proven.filter(|_| history.knowledge.corrupt.contains(survivor)).map(|made| &made.committed);
+            let input = proven.or(history.inputs.get(survivor)).ok_or_else(|| format!("{survivor} has no input"))?;
             expected.add_assign(input).map_err(|error| error.to_string())?;
         }
-        if let Some(at) = (0..expected.len()).find(|&at| expected.get(at) != release.sum.get(at)) {
-            let (got, want) = (release.sum.get(at), expected.get(at));
-            return Err(format!("attempt {}: value {at} is {got:?}, the inputs sum to {want:?}", release.attempt));
+        let integers = history.proofs.as_ref().map_or(sum.len(), |proofs| proofs.integers);
+        if let Some(at) = (0..integers).find(|&at| expected.get(at) != sum.get(at)) {
+            let (got, want) = (sum.get(at), expected.get(at));
+            return Err(format!("attempt {attempt}: value {at} is {got:?}, the inputs sum to {want:?}"));
         }
     }
     Ok(())
 }
 
-/// Where inputs carry proofs, everybody whose input is in a release has uploaded one that ends with the proof of what it
-/// committed to when it shared its keys.
+/// Where inputs carry proofs, whoever is a survivor, or has only a receipt for its input, has sent a good proof of what it
+/// committed to when it shared its keys, its own and of this attempt.
 ///
 /// # Errors
 /// Whose proof was bad.
-pub fn every_input_of_a_release_had_a_good_proof(history: &History) -> Result<(), String> {
-    for release in history.releases.iter().filter(|_| history.proves) {
-        for survivor in &release.survivors {
-            let said = |step| history.said.get(&(survivor.clone(), release.attempt, step)).into_iter().flatten();
-            let committed: Vec<Vec<u8>> = said(Step::ShareKeys)
-                .filter_map(|message| ShareKeys::parse(message).map(|message| message.commitments))
-                .collect();
-            let proves = |upload: &Vec<u8>| committed.iter().any(|commitments| proof::holds(commitments, upload));
-            if !said(Step::MaskedInput).any(proves) {
-                return Err(format!("{survivor} is in the sum of attempt {}, and proved nothing", release.attempt));
-            }
+pub fn every_survivor_has_proved_its_input(history: &History) -> Result<(), String> {
+    let Some(proofs) = &history.proofs else { return Ok(()) };
+    let lists = history.survivors.iter().flat_map(|(attempt, lists)| lists.iter().map(move |list| (*attempt, list)));
+    let survivors = lists.flat_map(|(attempt, list)| list.iter().map(move |id| (attempt, id)));
+    let inputs = history.receipted.iter().filter(|(.., step)| *step == Step::MaskedInput);
+    let mut counted = survivors.chain(inputs.map(|(attempt, id, _)| (*attempt, id)));
+    match counted.find(|(attempt, id)| proofs.good(id, *attempt).is_none()) {
+        Some((attempt, id)) => Err(format!("the input of {id} counts in attempt {attempt}, and it proved nothing")),
+        None => Ok(()),
+    }
+}
+
+/// Nobody honest reveals a share of the self-mask seed of a participant whose proof is bad: its input stays masked.
+///
+/// # Errors
+/// Who revealed whose.
+pub fn the_self_mask_over_a_bad_proof_stays_closed(history: &History) -> Result<(), String> {
+    let Some(proofs) = &history.proofs else { return Ok(()) };
+    let honest = history.revealed.iter().filter(|((id, ..), _)| !history.knowledge.corrupt.contains(id));
+    for ((holder, attempt, place), _) in honest.filter(|(_, roles)| roles.contains(&SELF_SEED)) {
+        let dealer = proofs.places.get(&(*attempt, *place));
+        if let Some(dealer) = dealer.filter(|dealer| proofs.good(dealer, *attempt).is_none()) {
+            return Err(format!("{holder} revealed a share of the self mask of {dealer} in attempt {attempt}"));
         }
     }
     Ok(())
+}
+
+/// Who was told once that its proof is bad is known for it as long as the attempt lasts, through restarts too.
+///
+/// # Errors
+/// Who is forgotten.
+pub fn whoever_proves_badly_stays_named(history: &History) -> Result<(), String> {
+    let (attempt, named) = &history.named;
+    match history.refused_inputs.iter().find(|(of, id)| of == attempt && !named.contains(id)) {
+        Some((_, id)) => Err(format!("nobody knows any more that the proof of {id} is bad in attempt {attempt}")),
+        None => Ok(()),
+    }
+}
+
+/// A sum opens what its survivors committed to if it is the sum of that, blindings and all, and else it does not: with
+/// somebody among them who masked another input it opens only where others make good for it.
+///
+/// # Errors
+/// The sum that was taken for another one than it is.
+pub fn a_sum_opens_if_it_is_what_was_committed_to(history: &History) -> Result<(), String> {
+    let Some(proofs) = &history.proofs else { return Ok(()) };
+    for Check { attempt, survivors, opens } in &history.checks {
+        // Who proved nothing is named by another invariant.
+        let made: Vec<_> = survivors.iter().filter_map(|id| proofs.good(id, *attempt)).collect();
+        let Some(first) = made.first().filter(|_| made.len() == survivors.len()) else { continue };
+        let zeros = || RingVector::zeros(first.sent.len(), first.sent.bits());
+        let (mut committed, mut sent) = (zeros(), zeros());
+        for made in made {
+            let added = committed.add_assign(&made.committed).and_then(|()| sent.add_assign(&made.sent));
+            added.map_err(|error| error.to_string())?;
+        }
+        if *opens != (committed == sent) {
+            let is = if *opens { "opens, and is not what was" } else { "does not open, and is what was" };
+            return Err(format!("the sum of attempt {attempt} {is} committed to"));
+        }
+    }
+    Ok(())
+}
+
+/// Where inputs carry proofs, sums are released that were compared with what was committed to, and no others.
+///
+/// # Errors
+/// The attempt whose sum was not.
+pub fn no_sum_is_released_that_does_not_open(history: &History) -> Result<(), String> {
+    let opens = |release: &&Release| {
+        let mut of_it = history.checks.iter().filter(|check| check.attempt == release.attempt);
+        of_it.any(|check| check.opens && check.survivors == release.survivors)
+    };
+    match history.releases.iter().filter(|_| history.proofs.is_some()).find(|release| !opens(release)) {
+        Some(release) => Err(format!("the sum of attempt {} was released and does not open", release.attempt)),
+        None => Ok(()),
+    }
+}
+
+/// An honest participant commits to one input in an attempt, through restarts too, and draws all that blinds it anew for
+/// each attempt.
+///
+/// # Errors
+/// Who committed twice, or with what it had used.
+pub fn nobody_commits_twice(history: &History) -> Result<(), String> {
+    history.proofs.as_ref().and_then(|proofs| proofs.repeated.clone()).map_or(Ok(()), Err)
 }
 
 /// A round ends with one sum, however often the coordinator has to open it; unless it wants more, and then participants
@@ -94,7 +174,7 @@ pub fn every_input_of_a_release_had_a_good_proof(history: &History) -> Result<()
 /// Two releases that differ.
 pub fn a_round_releases_one_sum(history: &History) -> Result<(), String> {
     let Some(first) = history.releases.first().filter(|_| !history.reruns) else { return Ok(()) };
-    let differs = |other: &&crate::Release| {
+    let differs = |other: &&Release| {
         other.attempt != first.attempt || other.survivors != first.survivors || other.sum != first.sum
     };
     match history.releases.iter().find(differs) {
@@ -298,3 +378,6 @@ pub fn every_attempt_ends(history: &History) -> Result<(), String> {
         (None, None) => Ok(()),
     }
 }
+
+/// A share of the self-mask seed, in a message that reveals it.
+const SELF_SEED: u8 = 1;

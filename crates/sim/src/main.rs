@@ -62,6 +62,7 @@ fn run(args: &Args, out: &mut impl Write) -> io::Result<u32> {
     }
     writeln!(out, "faults never stop\n{chaos}\n\nfaults stop\n{stopping}\n")?;
     show_scripts(&hostile, out)?;
+    show_proofs([&chaos, &stopping].into_iter().chain(hostile.values()), out)?;
     writeln!(out, "\n{failures} failures")?;
     Ok(failures)
 }
@@ -80,6 +81,16 @@ fn show_scripts(hostile: &BTreeMap<Script, Tally>, out: &mut impl Write) -> io::
         writeln!(out, "{name:<22}{worlds:>8}{lies:>8}{refusals:>10}{rejections:>12}{completed:>8}{aborts:>8}")?;
     }
     Ok(())
+}
+
+/// What became of proofs, over all worlds.
+fn show_proofs<'a>(tallies: impl Iterator<Item = &'a Tally>, out: &mut impl Write) -> io::Result<()> {
+    let mut all = Tally::default();
+    tallies.for_each(|tally| all.add(tally));
+    let Tally { proofs_made, proofs_verified, proofs_refused, sums_checked, .. } = &all;
+    let (caught, cancelled) = (all.mismatches_caught, all.mismatches_cancelled);
+    writeln!(out, "\nproofs: {proofs_made} made, {proofs_verified} verified, refused {proofs_refused:?}")?;
+    writeln!(out, "sums: {sums_checked} compared, mismatches {caught} caught, {cancelled} cancelled")
 }
 
 /// Prints what went wrong and how to see it again; `true` if nothing did.

@@ -5,16 +5,18 @@
 //! nothing was sent, so it goes back to its disk and asks again, a few times.
 
 use crate::adversary::SUMS_MAX;
+use crate::dice::{Dice, Purpose, Seed};
+use crate::history::History;
 use crate::message::Request;
 use crate::plan::{Departure, Plan};
-use crate::proof;
+use crate::proof::{Proven, Prover};
 use crate::sabotage::Sabotage;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use rand_core::CryptoRng;
 use sordino_codec::RingVector;
 use sordino_secagg::coordinator::{Outgoing, Receipt, Rejection};
 use sordino_secagg::participant::{AwaitingRoster, Exposure, Identity, Input, Refusal, Stored, Trust};
-use sordino_secagg::{CertificateKey, ParticipantId, Step};
+use sordino_secagg::{CertificateKey, Context, ParticipantId, Step};
 use std::collections::BTreeMap;
 
 /// Whom participants believe: a certificate is its owner's name, and the directory knows the keys.
@@ -94,12 +96,19 @@ pub(crate) enum Action {
 pub(crate) struct Computed {
     stored: Stored,
     upload: Option<Vec<u8>>,
+    /// What the attempt's input proves, with the first message.
+    proven: Option<Proven>,
 }
 
 impl Computed {
     /// The bytes that go out; of an upload, its header.
     pub(crate) fn message(&self) -> &[u8] {
         self.stored.message()
+    }
+
+    /// What the attempt's input proves; nothing with any but the first message, and where nothing is proven.
+    pub(crate) fn proven(&self) -> Option<&Proven> {
+        self.proven.as_ref()
     }
 }
 
@@ -162,14 +171,37 @@ impl ParticipantNode {
         memory.waits
     }
 
-    pub(crate) fn advertise(&mut self, plan: &Plan, rng: &mut impl CryptoRng) -> Result<Computed, Refusal> {
+    /// Begins an attempt: with an input and what it proves, made before the first word is said and stored with it.
+    pub(crate) fn advertise(&mut self, plan: &Plan, history: &History, dice: &mut Dice) -> Result<Computed, Refusal> {
         let identity = Identity { id: &self.id, certificates: self.id.as_str().as_bytes() };
         let context = plan.context_at(self.place, self.disk.attempt);
         self.disk.exposure.check((&context).into(), SUMS_MAX)?;
-        let attachment = context.proof.map(|_| proof::attachment(&self.id, self.disk.attempt));
-        let input = Input { vector: self.input.clone(), attachment };
-        let state = AwaitingRoster::advertise(context, identity, input, &self.key, rng)?;
-        Ok(Computed { stored: Stored::AwaitingRoster(state), upload: None })
+        let proven = self.prove(plan, &context, history, dice);
+        let input = match &proven {
+            Some(Proven { attachment, sent, .. }) => {
+                Input { vector: sent.clone(), attachment: Some(attachment.clone()) }
+            }
+            None => self.input.clone().into(),
+        };
+        let state = AwaitingRoster::advertise(context, identity, input, &self.key, dice.rng())?;
+        Ok(Computed { stored: Stored::AwaitingRoster(state), upload: None, proven })
+    }
+
+    fn prove(&self, plan: &Plan, context: &Context, history: &History, dice: &mut Dice) -> Option<Proven> {
+        let proving = plan.proving.as_ref()?;
+        let attempt = self.disk.attempt;
+        let mut same = Dice::new(Seed(self.place as u64), Purpose::Secrets);
+        let dice = if plan.sabotage == Some(Sabotage::BlindingsAreUsedAgain) { &mut same } else { dice };
+        let prover = Prover {
+            proving,
+            context,
+            id: &self.id,
+            next: &plan.context_at(self.place, attempt + 1),
+            other: &plan.participant((self.place + 1) % plan.cohort as usize),
+            earlier: (1..attempt).rev().find_map(|attempt| history.proven(&self.id, attempt).next()),
+            others: history.proven_by_others(&self.id, attempt).next(),
+        };
+        Some(prover.prove(&self.input, plan.cheats.get(&(self.place, attempt)).copied(), dice))
     }
 
     /// Whether an opening of `step` is what it waits for.
@@ -201,7 +233,7 @@ impl ParticipantNode {
             Stored::AwaitingSignatures(state) => (Stored::Finished(state.reveal(opening, signer)?), None),
             Stored::Finished(_) => unreachable!("nothing opens after Unmasking"),
         };
-        Ok(Computed { stored, upload })
+        Ok(Computed { stored, upload, proven: None })
     }
 
     /// The coordinator's word was not believed: back to the disk, and out when that happened too often.
@@ -215,7 +247,7 @@ impl ParticipantNode {
 
     /// From here on, this is what it has said.
     pub(crate) fn store(&mut self, computed: Computed, plan: &Plan) {
-        let Computed { stored, upload } = computed;
+        let Computed { stored, upload, .. } = computed;
         let state = stored.to_bytes().to_vec();
         (self.disk.state, self.disk.upload) = (Some(state), upload.clone());
         if stored.step() == Step::Unmasking && plan.sabotage != Some(Sabotage::SumsAreNotCounted) {

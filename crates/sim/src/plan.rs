@@ -2,12 +2,13 @@
 
 use crate::adversary::Script;
 use crate::dice::{Dice, Permille, Purpose, Seed};
-use crate::proof;
+use crate::proof::{Cheat, Proving};
 use crate::sabotage::Sabotage;
 use sordino_codec::RingBits;
 use sordino_secagg::coordinator::{Millis, Timing};
 use sordino_secagg::{Context, Faults, ParticipantId, Prg, Step, Topology};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A world before it runs.
 #[derive(Debug, Clone)]
@@ -46,6 +47,10 @@ pub struct Plan {
     pub corrupt: BTreeSet<usize>,
     /// Honest participants that a script is aimed at.
     pub victims: BTreeSet<usize>,
+    /// What inputs prove, in the worlds where they do.
+    pub proving: Option<Arc<Proving>>,
+    /// What corrupt participants do wrong about it, by place in the cohort and attempt.
+    pub cheats: BTreeMap<(usize, u32), Cheat>,
 }
 
 /// How messages travel.
@@ -177,11 +182,11 @@ impl Plan {
         }
         let mut dice = Dice::new(seed, Purpose::Script);
         if script.needs_corrupt() && plan.faults.corrupt == 0 {
-            plan.cohort = u32_between(&mut dice, 5, 12);
-            plan.faults = Faults { corrupt: 1, max_dropout_fraction: 0.2 };
-            plan.min_survivors = (plan.cohort / 2).max(MIN_SURVIVORS);
-            plan.quorum = plan.cohort;
-            plan.departures.retain(|place, _| *place < plan.cohort as usize);
+            let cohort = u32_between(&mut dice, 5, 12);
+            plan.becomes(cohort, Faults { corrupt: 1, max_dropout_fraction: 0.2 });
+        }
+        if script == Script::ProvesBadly {
+            plan.may_have_two_corrupt(&mut dice);
         }
         let cohort = plan.cohort as usize;
         let corrupt = u32_between(&mut dice, u32::from(script.needs_corrupt()), plan.faults.corrupt);
@@ -205,7 +210,58 @@ impl Plan {
         }
         plan.attempts_max = script.attempts_max();
         plan.script = Some(script);
+        plan.draw_proving();
+        plan.draw_cheats();
         plan
+    }
+
+    /// Another cohort, of which everybody else is left as drawn.
+    fn becomes(&mut self, cohort: u32, faults: Faults) {
+        (self.cohort, self.faults, self.quorum) = (cohort, faults, cohort);
+        self.min_survivors = (cohort / 2).max(MIN_SURVIVORS);
+        self.departures.retain(|place, _| *place < cohort as usize);
+    }
+
+    /// In half of the worlds: what one does wrong, another one may make up for.
+    fn may_have_two_corrupt(&mut self, dice: &mut Dice) {
+        let (cohort, faults) = (u32_between(dice, 7, 10), Faults { corrupt: 2, max_dropout_fraction: 0.2 });
+        if dice.chance(Permille(500)) && Topology::derive(cohort, &faults).is_ok() {
+            self.becomes(cohort, faults);
+        }
+    }
+
+    /// In some worlds inputs carry proofs; what they prove decides on the ring and the vector's length.
+    fn draw_proving(&mut self) {
+        let mut dice = Dice::new(self.seed, Purpose::Proofs);
+        if !dice.chance(PROVING) && self.script != Some(Script::ProvesBadly) {
+            return;
+        }
+        let proving = Proving::draw(&mut dice, self.cohort);
+        (self.bits, self.vector_len) = (proving.encoding().bits(), proving.encoding().len());
+        self.proving = Some(Arc::new(proving));
+    }
+
+    /// Corrupt participants prove badly in most attempts where that is the script, and in some beside every other one.
+    fn draw_cheats(&mut self) {
+        if self.proving.is_none() {
+            return;
+        }
+        let mut dice = Dice::new(self.seed, Purpose::Cheats);
+        let rate = Permille(if self.script == Some(Script::ProvesBadly) { 900 } else { 300 });
+        let corrupt: Vec<usize> = self.corrupt.iter().copied().collect();
+        for attempt in 1..=self.attempts_max {
+            for &place in &corrupt {
+                if dice.chance(rate) {
+                    self.cheats.insert((place, attempt), Cheat::draw(&mut dice));
+                }
+            }
+            if let [first, second, ..] = corrupt[..]
+                && dice.chance(PAIRS)
+            {
+                let places = [first, second].map(|place| (place, attempt));
+                self.cheats.extend(places.into_iter().zip(Cheat::draw_pair(&mut dice)));
+            }
+        }
     }
 
     /// As many of the honest as can be silent and leave everybody else a threshold of neighbours, and no one fewer.
@@ -235,7 +291,7 @@ impl Plan {
         let (cohort, faults) = draw_cohort(dice);
         let min_survivors = (cohort / 2).max(MIN_SURVIVORS);
         let bits = RingBits::new(u8::try_from(dice.between(2, 64)).unwrap_or(64)).expect("2 to 64 are allowed");
-        Self {
+        let mut plan = Self {
             seed,
             cohort,
             faults,
@@ -259,7 +315,11 @@ impl Plan {
             script: None,
             corrupt: BTreeSet::new(),
             victims: BTreeSet::new(),
-        }
+            proving: None,
+            cheats: BTreeMap::new(),
+        };
+        plan.draw_proving();
+        plan
     }
 
     fn depart(&mut self, dice: &mut Dice, back_after: Option<Millis>) {
@@ -286,12 +346,6 @@ impl Plan {
         (0..=self.faults.dropouts(self.cohort)).rev().find(|&leavers| survived(leavers)).unwrap_or(0)
     }
 
-    /// Whether inputs carry proofs.
-    #[must_use]
-    pub fn proves(&self) -> bool {
-        self.script == Some(Script::ProvesBadly) || self.seed.0 % 5 < 2
-    }
-
     /// What attempt number `attempt` is about.
     #[must_use]
     pub fn context(&self, attempt: u32) -> Context {
@@ -313,7 +367,7 @@ impl Plan {
             pq: !self.seed.0.is_multiple_of(3),
             min_survivors: if lax { MIN_SURVIVORS } else { self.min_survivors },
             faults: self.faults,
-            proof: self.proves().then_some(proof::TERMS),
+            proof: self.proving.as_ref().map(|proving| proving.proof().terms()),
         }
     }
 
@@ -343,6 +397,10 @@ impl Plan {
     }
 }
 
+/// Worlds whose inputs carry proofs: making one takes twice as long as everything else that a participant does.
+const PROVING: Permille = Permille(60);
+/// Attempts in which two corrupt participants make up for each other.
+const PAIRS: Permille = Permille(500);
 /// Two would learn each other's input.
 const MIN_SURVIVORS: u32 = 3;
 

@@ -31,6 +31,14 @@ pub enum Sabotage {
     DisputesAreForgotten,
     /// The coordinator takes inputs whose proofs are bad.
     ProofsAreNotChecked,
+    /// A restarted coordinator has lost whose proofs it found to be bad.
+    RefusalsAreForgotten,
+    /// The coordinator takes every sum for that of what was committed to.
+    EverySumOpens,
+    /// The coordinator releases a sum that it has found to be another one.
+    OtherSumsAreReleased,
+    /// Participants draw the same blindings in each attempt.
+    BlindingsAreUsedAgain,
     /// Participants do not count the sums that they help to open.
     SumsAreNotCounted,
 }

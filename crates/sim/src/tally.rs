@@ -44,6 +44,18 @@ pub struct Tally {
     pub lies: u64,
     /// Lies that were refused; the others do no harm.
     pub lies_refused: u64,
+    /// Inputs with a proof that participants stored.
+    pub proofs_made: u64,
+    /// Inputs that were accepted with their proof.
+    pub proofs_verified: u64,
+    /// Inputs that were refused for their proof, by what was wrong with it.
+    pub proofs_refused: BTreeMap<&'static str, u64>,
+    /// Sums that were compared with what their survivors committed to.
+    pub sums_checked: u64,
+    /// Survivors that had masked another input than they committed to, in sums that were not released for it.
+    pub mismatches_caught: u64,
+    /// Such survivors in sums that were right all the same: what they did cancels.
+    pub mismatches_cancelled: u64,
     /// Events.
     pub events: u64,
 }
@@ -72,6 +84,12 @@ impl Tally {
         merge(&mut self.refusals, &other.refusals);
         self.lies += other.lies;
         self.lies_refused += other.lies_refused;
+        self.proofs_made += other.proofs_made;
+        self.proofs_verified += other.proofs_verified;
+        merge(&mut self.proofs_refused, &other.proofs_refused);
+        self.sums_checked += other.sums_checked;
+        self.mismatches_caught += other.mismatches_caught;
+        self.mismatches_cancelled += other.mismatches_cancelled;
         self.events += other.events;
     }
 }
@@ -96,6 +114,10 @@ impl fmt::Display for Tally {
         writeln!(out, "         repeated     {}", self.repeated)?;
         writeln!(out, "         changed      {} up, {} down", self.changed_up, self.changed_down)?;
         writeln!(out, "rejections            {:?}", self.rejections)?;
-        write!(out, "refusals              {:?}", self.refusals)
+        writeln!(out, "refusals              {:?}", self.refusals)?;
+        writeln!(out, "proofs                {} made, {} verified", self.proofs_made, self.proofs_verified)?;
+        writeln!(out, "       refused        {:?}", self.proofs_refused)?;
+        let (caught, cancelled) = (self.mismatches_caught, self.mismatches_cancelled);
+        write!(out, "sums compared         {}, mismatches {caught} caught, {cancelled} cancelled", self.sums_checked)
     }
 }

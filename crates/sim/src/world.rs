@@ -6,7 +6,7 @@ mod network;
 use crate::adversary::{Adversary, Expected, Script};
 use crate::coordinator::{CoordinatorNode, Crashed, Outcome, ToSign};
 use crate::dice::{Dice, Permille, Purpose};
-use crate::history::History;
+use crate::history::{History, Proofs};
 use crate::invariants::{INVARIANTS, Invariant, Violation};
 use crate::knowledge::Knowledge;
 use crate::message::{Answer, Reply, Request};
@@ -16,9 +16,10 @@ use crate::sabotage::Sabotage;
 use crate::tally::{Tally, variant};
 use ed25519_dalek::{Signer as _, SigningKey};
 use sordino_codec::RingVector;
-use sordino_secagg::Step;
-use sordino_secagg::coordinator::{Millis, Outgoing};
+use sordino_forge::Roster;
+use sordino_secagg::coordinator::{Millis, Outgoing, Receipt, Rejection};
 use sordino_secagg::participant::Refusal;
+use sordino_secagg::{ParticipantId, Step};
 use std::collections::BTreeMap;
 
 /// Something that happens.
@@ -237,11 +238,26 @@ impl World {
                 if let Err(rejection) = outcome {
                     *self.tally.rejections.entry(variant(rejection)).or_default() += 1;
                 }
+                if *step == Step::MaskedInput {
+                    self.judged(&id, attempt, outcome);
+                }
                 self.note(format_args!("the coordinator answers {id} in {step}: {outcome:?}"));
             }
             self.post(Event::ToParticipant { to: from, reply });
         }
         self.advance();
+    }
+
+    /// The coordinator has said what it thinks of an input.
+    fn judged(&mut self, id: &ParticipantId, attempt: u32, outcome: &Result<Receipt, Rejection>) {
+        match outcome {
+            Ok(Receipt::Accepted) => self.tally.proofs_verified += u64::from(self.plan.proving.is_some()),
+            Err(Rejection::RefusedInput { .. }) if self.history.refused_inputs.insert((attempt, id.clone())) => {
+                let what = self.history.proofs.as_ref().map_or("", |proofs| proofs.what_is_wrong(id, attempt));
+                *self.tally.proofs_refused.entry(what).or_default() += 1;
+            }
+            _ => {}
+        }
     }
 
     /// The coordinator does what is due, and what it waits for is asked or scheduled.
@@ -308,7 +324,7 @@ impl World {
         }
         match self.participants[who].next() {
             Action::Advertise => {
-                let made = self.participants[who].advertise(&self.plan, self.secrets.rng());
+                let made = self.participants[who].advertise(&self.plan, &self.history, &mut self.secrets);
                 self.bring_out(who, Step::AdvertiseKeys, made);
             }
             Action::Send(request) => {
@@ -370,7 +386,17 @@ impl World {
     fn observe(&mut self, who: usize, step: Step, opening: &[u8], made: &Result<Computed, Refusal>) {
         let id = &self.participants[who].id;
         match (step, made) {
-            (Step::ShareKeys, Ok(_)) => self.history.knowledge.takes_place(id, opening),
+            (Step::ShareKeys, Ok(_)) => {
+                self.history.knowledge.takes_place(id, opening);
+                let node = &self.participants[who];
+                let roster = Roster::parse(opening, Vec::new());
+                let context = *self.plan.context(node.attempt()).digest().as_bytes();
+                if let (Some(proofs), Some(roster)) = (&mut self.history.proofs, roster)
+                    && roster.context == context
+                {
+                    proofs.places.insert((node.attempt(), roster.index), id.clone());
+                }
+            }
             (Step::MaskedInput, Ok(computed)) => self.history.knowledge.masks(opening, computed.message()),
             _ => {}
         }
@@ -403,6 +429,11 @@ impl World {
         };
         if self.breaks_down(who, step, Moment::BeforeStoring) {
             return;
+        }
+        if let (Some(proven), Some(proofs)) = (computed.proven(), &mut self.history.proofs) {
+            let is_honest = !self.plan.corrupt.contains(&who);
+            proofs.makes(&id, self.participants[who].attempt(), proven, is_honest);
+            self.tally.proofs_made += 1;
         }
         self.participants[who].store(computed, &self.plan);
         if self.breaks_down(who, step, Moment::BeforeSending) {
@@ -491,7 +522,7 @@ fn observer(plan: &Plan) -> History {
         knowledge: Knowledge::new(corrupt, plan.faults, plan.min_survivors),
         reruns: plan.script.is_some_and(Script::reruns),
         max_corrupt: plan.faults.corrupt,
-        proves: plan.proves(),
+        proofs: plan.proving.as_ref().map(|proving| Proofs::of(proving.encoding().integers())),
         ..History::default()
     }
 }
@@ -502,8 +533,11 @@ fn breaks<'a>(plan: &Plan, now: Millis, faults: &'a mut Dice) -> impl FnMut() ->
     move || !is_quiet && faults.chance(rate)
 }
 
-/// Uniform over the whole ring, so that any carry that is lost shows.
+/// Uniform over the whole ring, so that any carry that is lost shows; where inputs are proven, within bounds.
 fn draw_input(plan: &Plan, dice: &mut Dice) -> RingVector {
+    if let Some(proving) = &plan.proving {
+        return proving.draw_input(dice);
+    }
     let values: Vec<i64> = (0..plan.vector_len).map(|_| plan.bits.center(dice.between(0, u64::MAX - 1))).collect();
     RingVector::from_centered(&values, plan.bits).expect("centered values are in the ring")
 }

@@ -20,6 +20,8 @@ struct Wanted {
 
 fn play(script: Script, wanted: &Wanted) {
     let worlds = std::env::var("SORDINO_SIM_WORLDS").ok().and_then(|text| text.parse().ok()).unwrap_or(WORLDS);
+    // There are more ways to prove badly than to do anything else.
+    let worlds = if script == Script::ProvesBadly { 2 * worlds } else { worlds };
     let turns = Script::ALL.len() as u64;
     let first = Script::ALL.iter().position(|other| *other == script).map_or(0, |at| at as u64);
     let mut tally = Tally::default();
@@ -44,8 +46,21 @@ fn play(script: Script, wanted: &Wanted) {
         assert!(tally.aborted.contains_key(*reason), "no attempt ended for {reason}: {:?}", tally.aborted);
     }
     assert!(tally.completed > 0, "no sum in any world: too much breaks");
+    if script == Script::ProvesBadly {
+        assert_every_cheat_was_met(&tally);
+    }
     let lies = script.is_of_coordinator() && !script.reruns();
     assert!(!lies || tally.lies >= worlds / 2, "only {} lies", tally.lies);
+}
+
+/// Each kind of bad proof was refused, and each kind of mismatch was told from a sum that is right.
+fn assert_every_cheat_was_met(tally: &Tally) {
+    for kind in ["garbled", "wider", "replayed", "borrowed", "other commitments"] {
+        assert!(tally.proofs_refused.contains_key(kind), "no proof was {kind}: {:?}", tally.proofs_refused);
+    }
+    assert!(tally.mismatches_caught > 0, "nobody masked another input than it had proven");
+    assert!(tally.mismatches_cancelled > 0, "no two mismatches cancelled");
+    assert!(tally.proofs_verified > tally.sums_checked, "{} sums were compared", tally.sums_checked);
 }
 
 macro_rules! scripts {
@@ -84,5 +99,5 @@ scripts! {
     old_shares: RepeatsOldShares, refused [], rejected ["WrongContext"], ended [];
     two_messages: SaysTwoThings, refused [], rejected ["AlreadySubmitted"], ended [];
     late_inputs: InputsComeLate, refused [], rejected ["WrongStep"], ended [];
-    bad_proofs: ProvesBadly, refused [], rejected ["RefusedInput", "CommitmentsLength"], ended [];
+    bad_proofs: ProvesBadly, refused [], rejected ["RefusedInput", "CommitmentsLength"], ended ["not what was proven"];
 }

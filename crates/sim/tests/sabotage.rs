@@ -5,11 +5,11 @@
 use sordino_sim::{Crashes, INVARIANTS, Permille, Plan, Sabotage, Script, Seed, World};
 
 /// Worlds to try: not in every one of them somebody crashes at the right moment.
-const SEEDS: u64 = 60;
+const SEEDS: usize = 60;
 
 /// Plans in which `sabotage` has its occasions, and the same without it.
 fn plans(sabotage: Sabotage) -> impl Iterator<Item = (Plan, Plan)> {
-    (0..SEEDS).map(move |seed| {
+    (0..).map(move |seed| {
         let honest = match sabotage {
             // These need a round that comes to its end.
             Sabotage::EverybodyStartsOver => Plan::peace(Seed(seed)),
@@ -17,7 +17,12 @@ fn plans(sabotage: Sabotage) -> impl Iterator<Item = (Plan, Plan)> {
             Sabotage::AuthorityCertifiesAnybody => Plan::hostile(Seed(seed), Script::InventsParticipants),
             Sabotage::DisputesAreForgotten => Plan::hostile(Seed(seed), Script::SpoilsFewShares),
             Sabotage::SumsAreNotCounted => Plan::hostile(Seed(seed), Script::RerunsMinusOne),
-            Sabotage::ProofsAreNotChecked => Plan::hostile(Seed(seed), Script::ProvesBadly),
+            Sabotage::ProofsAreNotChecked | Sabotage::EverySumOpens | Sabotage::OtherSumsAreReleased => {
+                Plan::hostile(Seed(seed), Script::ProvesBadly)
+            }
+            Sabotage::RefusalsAreForgotten => {
+                crashing(Plan::hostile(Seed(seed), Script::ProvesBadly), Permille::NEVER, Permille(120))
+            }
             Sabotage::ReleasesAreForgotten => crashing(Plan::peace(Seed(seed)), Permille::NEVER, Permille(120)),
             _ => crashing(Plan::chaos(Seed(seed)), Permille(60), Permille(60)),
         };
@@ -36,8 +41,17 @@ fn crashing(plan: Plan, participant: Permille, coordinator: Permille) -> Plan {
 
 /// Some world with the sabotage breaks the invariant, and without it that same world does not.
 fn is_caught(sabotage: Sabotage, by: &str) {
+    is_caught_among(sabotage, by, |_| true);
+}
+
+/// The same among worlds whose inputs carry proofs.
+fn is_caught_where_inputs_are_proven(sabotage: Sabotage, by: &str) {
+    is_caught_among(sabotage, by, |plan| plan.proving.is_some());
+}
+
+fn is_caught_among(sabotage: Sabotage, by: &str, wanted: fn(&Plan) -> bool) {
     assert!(INVARIANTS.iter().any(|(name, _)| *name == by), "there is no invariant {by}");
-    let caught = plans(sabotage).find(|(plan, _)| {
+    let caught = plans(sabotage).filter(|(plan, _)| wanted(plan)).take(SEEDS).find(|(plan, _)| {
         let report = World::new(plan.clone()).watching_only(by).run();
         report.violations.iter().any(|violation| violation.invariant == by)
     });
@@ -63,7 +77,42 @@ fn an_input_counted_twice_makes_a_wrong_sum() {
 
 #[test]
 fn a_proof_that_nobody_checks_is_noticed() {
-    is_caught(Sabotage::ProofsAreNotChecked, "every_input_of_a_release_had_a_good_proof");
+    is_caught(Sabotage::ProofsAreNotChecked, "every_survivor_has_proved_its_input");
+}
+
+#[test]
+fn a_self_mask_that_comes_off_over_a_bad_proof_is_noticed() {
+    is_caught(Sabotage::ProofsAreNotChecked, "the_self_mask_over_a_bad_proof_stays_closed");
+}
+
+#[test]
+fn a_bad_proof_that_is_forgotten_is_noticed() {
+    is_caught(Sabotage::RefusalsAreForgotten, "whoever_proves_badly_stays_named");
+}
+
+#[test]
+fn a_mismatch_that_opens_is_noticed() {
+    is_caught(Sabotage::EverySumOpens, "a_sum_opens_if_it_is_what_was_committed_to");
+}
+
+#[test]
+fn a_right_sum_that_does_not_open_is_noticed() {
+    is_caught_where_inputs_are_proven(Sabotage::InputsCountTwice, "a_sum_opens_if_it_is_what_was_committed_to");
+}
+
+#[test]
+fn a_release_of_another_sum_is_noticed() {
+    is_caught(Sabotage::OtherSumsAreReleased, "no_sum_is_released_that_does_not_open");
+}
+
+#[test]
+fn a_second_commitment_in_an_attempt_is_noticed() {
+    is_caught_where_inputs_are_proven(Sabotage::ParticipantsForget, "nobody_commits_twice");
+}
+
+#[test]
+fn blindings_that_are_used_again_are_noticed() {
+    is_caught_where_inputs_are_proven(Sabotage::BlindingsAreUsedAgain, "nobody_commits_twice");
 }
 
 #[test]

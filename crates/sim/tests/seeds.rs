@@ -49,6 +49,7 @@ fn assert_much_happened(tally: &Tally) {
         }
     }
     assert!(tally.departures > 0 && tally.returns > 0, "{} left, {} returned", tally.departures, tally.returns);
+    assert!(tally.proofs_verified > 0 && tally.sums_checked > 0, "no world in which inputs are proven");
     let network = [tally.lost, tally.repeated, tally.changed_up, tally.changed_down];
     assert!(network.iter().all(|&count| count >= 10), "lost, repeated, changed up and down: {network:?}");
     for kind in ["Malformed", "WrongContext", "WrongStep", "BadSignature", "InputDigest", "AlreadySubmitted"] {

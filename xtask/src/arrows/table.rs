@@ -124,6 +124,7 @@ const SIM_CORES: &[&str] = &[
     "sordino-codec",
     "sordino-dp",
     "sordino-secagg",
+    "sordino-proofs",
     "sordino-identity",
     "sordino-wire",
     "sordino-forge",

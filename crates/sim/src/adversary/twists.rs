@@ -57,17 +57,10 @@ impl Adversary {
                 }
                 message.map(|message| say(message.sign(key))).into_iter().collect()
             }
-            (Script::ProvesBadly, Request::Say { step: Step::ShareKeys, bytes }) if self.dice.chance(Permille(500)) => {
+            // What else is wrong with proofs is in the plan.
+            (Script::ProvesBadly, Request::Say { step: Step::ShareKeys, bytes }) if self.dice.chance(Permille(150)) => {
                 let shares = ShareKeys::parse(bytes).map(|shares| self.other_commitments(shares).sign(key));
                 shares.map(say).into_iter().collect()
-            }
-            (Script::ProvesBadly, Request::Upload { header, bytes }) if self.dice.chance(Permille(700)) => {
-                let mut bytes = bytes.clone();
-                if let Some(last) = bytes.last_mut() {
-                    *last ^= 1;
-                }
-                let header = MaskedInput::parse(header).map(|header| header.of(&bytes).sign(key));
-                header.map(|header| Request::Upload { header, bytes }).into_iter().collect()
             }
             (Script::RevealsWrongShares, Request::Say { step: Step::Unmasking, bytes }) => {
                 let shares = Unmasking::parse(bytes).map(|shares| self.wrong_reveals(shares).sign(key));
@@ -129,7 +122,10 @@ impl Adversary {
     fn other_commitments(&mut self, mut shares: ShareKeys) -> ShareKeys {
         match self.dice.between(0, 2) {
             0 => drop(shares.commitments.pop()),
-            _ => shares.commitments[0] ^= 1,
+            _ => {
+                let at = self.dice.index(shares.commitments.len());
+                shares.commitments[at] ^= 1 << self.dice.index(8);
+            }
         }
         shares
     }

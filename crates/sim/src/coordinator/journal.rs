@@ -82,6 +82,9 @@ pub(super) fn damage(journal: &mut Vec<Entry>, sabotage: Option<Sabotage>) {
             }
         }
         Some(Sabotage::SurvivorsChange) => forget_survivor(journal),
+        Some(Sabotage::RefusalsAreForgotten) => {
+            journal.retain(|entry| !matches!(entry, Entry::RefusedInput { .. }));
+        }
         _ => {}
     }
 }

@@ -11,6 +11,7 @@ use std::fmt::Display;
 impl World {
     pub(super) fn report(mut self, violations: Vec<Violation>) -> Report {
         self.count_outcomes();
+        self.count_sums();
         violations.iter().for_each(|violation| self.log.push(format!("VIOLATION {violation}")));
         let mut hasher = Sha256::new();
         for line in &self.log {
@@ -54,7 +55,19 @@ impl World {
                     self.tally.released_with_dropouts += u64::from(survivors.len() < roster);
                 }
                 Outcome::Aborted(abort) => *self.tally.aborted.entry(reason(abort)).or_default() += 1,
+                Outcome::Mismatched { .. } => *self.tally.aborted.entry("not what was proven").or_default() += 1,
             }
+        }
+    }
+
+    fn count_sums(&mut self) {
+        let Some(proofs) = &self.history.proofs else { return };
+        for check in &self.history.checks {
+            self.tally.sums_checked += 1;
+            let proven = check.survivors.iter().filter_map(|id| proofs.good(id, check.attempt));
+            let mismatches = proven.filter(|made| made.cheat.is_some()).count() as u64;
+            let of = if check.opens { &mut self.tally.mismatches_cancelled } else { &mut self.tally.mismatches_caught };
+            *of += mismatches;
         }
     }
 }
