@@ -22,6 +22,7 @@ pub(crate) enum Round {
     Show(Show),
     Export(verify::Export),
     Verify(verify::Verify),
+    Accept(verify::Accept),
 }
 
 /// List the rounds of a task.
@@ -60,6 +61,7 @@ impl Round {
             }
             Self::Export(export) => export.run(output).await,
             Self::Verify(verify) => verify.run(output).await,
+            Self::Accept(accept) => accept.run(output),
         }
     }
 }

@@ -67,6 +67,7 @@ struct Done {
     left_out: u64,
     refused: u64,
     failed: u64,
+    checked: u64,
 }
 
 impl Train {
@@ -85,12 +86,13 @@ impl Train {
             let _ = stopped.set(signal);
         };
         let summary = Box::pin(train(options, trainer, shutdown)).await.map_err(Box::new)?;
-        let Summary { finished, left_out, refused, failed } = summary;
-        let done = Done { finished, left_out, refused, failed };
+        let Summary { finished, left_out, refused, failed, checked } = summary;
+        let done = Done { finished, left_out, refused, failed, checked };
         output.result(&done, |done| {
             format!(
-                "{} rounds finished, {} attempts went on without this site, {} were refused by it, in {} its training failed",
-                done.finished, done.left_out, done.refused, done.failed
+                "{} rounds finished, {} attempts went on without this site, {} were refused by it, in {} its training failed; \
+                 {} Releases were checked",
+                done.finished, done.left_out, done.refused, done.failed, done.checked
             )
         })?;
         // The service manager's stop is no failure; a person's is told to the script that runs us.

@@ -186,6 +186,35 @@ async fn an_exported_round_is_verified_from_files_alone() {
     assert!(nothing.stderr.contains("hint: give a folder"), "{}", nothing.stderr);
 }
 
+/// A site that has found a Release not to hold says how its owner lets it go on, and goes on then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_in_doubt_goes_on_by_its_owners_word() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let federation = Federation::found(home, &[]).await;
+    federation.join(SITES[0]).await;
+    let task = federation.create_task(&policy("transparent"), &model());
+    let round = format!("{task}.1");
+    fs::create_dir(home.join(SITES[0]).join("state")).unwrap();
+    let doubted = serde_json::json!({ "doubted": { &round: { "reason": "the sum is another one", "at": 1 } } });
+    fs::write(home.join(SITES[0]).join("state/releases.json"), doubted.to_string()).unwrap();
+    fs::write(home.join("rows.csv"), "split,label,x\ntrain,0,1\ntrain,1,2\n").unwrap();
+    let stopped = sordino_in(home, &["train", SITES[0], "--data", "rows.csv"]);
+    stopped.ended(1);
+    assert!(stopped.stderr.contains("the sum is another one"), "{}", stopped.stderr);
+    let command = format!("sordino round accept --site {} --reason TEXT {round}", SITES[0]);
+    assert!(stopped.stderr.contains(&command), "{}", stopped.stderr);
+    let accept = ["round", "accept", "--site", SITES[0], "--reason", "we have asked", &round];
+    let accepted = sordino_in(home, &accept);
+    accepted.ended(0);
+    assert!(accepted.stdout.contains("the sum is another one"), "{}", accepted.stdout);
+    let again = sordino_in(home, &accept);
+    again.ended(1);
+    assert!(again.stderr.contains("has nothing against"), "{}", again.stderr);
+    let kept = fs::read_to_string(home.join(SITES[0]).join("state/releases.json")).unwrap();
+    assert!(kept.contains("we have asked"), "{kept}");
+}
+
 /// Where inputs carry no proof, the arithmetic is checked, and nothing is called verified.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_round_without_proofs_is_not_called_verified() {

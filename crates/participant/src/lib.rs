@@ -8,6 +8,7 @@
 //! | [`run`] | the loop: check in, train, take part |
 //! | `session` | one attempt, step by step, each state stored before its message is sent |
 //! | `state` | that storage, sealed under the site's key |
+//! | `releases` | checks what is released of the rounds that the site took part in |
 //! | `budget` | what the site's records and its whole contribution have paid, and may pay |
 //! | `dump` | encoded inputs, written down for demonstrations and tests |
 //! | [`training`] | data sets, models, the built-in trainer and `--exec` |
@@ -26,6 +27,7 @@ pub mod credentials;
 mod dump;
 pub mod join;
 mod proving;
+mod releases;
 pub mod run;
 mod session;
 mod state;
@@ -37,4 +39,5 @@ pub use credentials::{Credentials, CredentialsError};
 pub use dump::DumpError;
 pub use join::{JoinError, join};
 pub use proving::ProvingError;
-pub use run::{DevOptions, Summary, TrainError, TrainOptions, train};
+pub use releases::AcceptedRelease;
+pub use run::{DevOptions, Summary, TrainError, TrainOptions, accept_release, train};

@@ -9,6 +9,7 @@ use crate::budget::{Charge, SiteBudget};
 use crate::client::{Client, ClientError};
 use crate::credentials::{Credentials, Settings};
 use crate::proving::prove;
+use crate::releases::{AcceptedRelease, Checker, UNDER_WAY, Verdict};
 use crate::session::{Ending, Session, SessionError, SiteSigner, SiteTrust, causes};
 use crate::state::{Saved, StateFolder};
 use crate::training::{RoundInfo, TrainError as TrainingError, Trained, Trainer, noise_metrics};
@@ -22,9 +23,9 @@ use sordino_secagg::{Context, NEIGHBOURS_MAX, ParticipantId, Step};
 use sordino_store::crash_point;
 use sordino_wire::api::{Assignment, AttemptId, CheckIn, Page, Task, TaskState};
 use sordino_wire::policy::PrivacyUnit;
-use sordino_wire::{CheckedPolicy, Code, Digest, PolicyError, RoundPrivacy, RoundProof, TaskId};
+use sordino_wire::{CheckedPolicy, Code, Digest, PolicyError, RoundId, RoundPrivacy, RoundProof, TaskId};
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -68,6 +69,8 @@ pub struct Summary {
     pub refused: u64,
     /// Attempts that it left because its trainer failed.
     pub failed: u64,
+    /// Releases that it checked, and that hold.
+    pub checked: u64,
 }
 
 /// Takes part in a task's rounds until it is complete, enough rounds are finished, or `shutdown` resolves.
@@ -81,6 +84,7 @@ pub async fn train(
     shutdown: impl Future<Output = ()>,
 ) -> Result<Summary, TrainError> {
     let mut site = Site::open(options, trainer)?;
+    site.undoubted()?;
     tokio::pin!(shutdown);
     let mut summary = Summary::default();
     let task = tokio::select! {
@@ -90,13 +94,30 @@ pub async fn train(
     while site.options.rounds.is_none_or(|rounds| summary.finished < rounds) {
         let ended = tokio::select! {
             ended = site.next(&task, &mut summary) => ended?,
-            () = &mut shutdown => break,
+            () = &mut shutdown => return Ok(summary),
         };
         if ended {
             break;
         }
     }
+    // What came of the last round shows after this site's part in it. What does not show now is checked at the next start.
+    tokio::select! {
+        settled = site.settle_last(&mut summary) => settled?,
+        () = &mut shutdown => {}
+    }
     Ok(summary)
+}
+
+/// Lets the Release of a round be that a site has found not to hold, or was never shown: by its owner's word it takes part
+/// again. The site must not be running.
+///
+/// # Errors
+/// [`TrainError::NothingToAccept`]; else the folder cannot be used.
+pub fn accept_release(folder: &Path, round: &RoundId, reason: &str) -> Result<AcceptedRelease, TrainError> {
+    let credentials = Credentials::load(folder, Some(&Settings::load(folder)?.url))?;
+    let mut state = StateFolder::open(folder, &credentials.key)?;
+    let accepted = state.change_releases(|releases| releases.accept(round, reason))?;
+    accepted.ok_or_else(|| TrainError::NothingToAccept { round: round.clone() })
 }
 
 struct Site {
@@ -185,12 +206,16 @@ impl Site {
             Some(saved) => (saved.assignment.clone(), Some(saved)),
             None => match self.check_in(task).await? {
                 CheckedIn::Assigned(assignment) => (assignment, None),
-                CheckedIn::Nothing => return Ok(false),
+                CheckedIn::Nothing => {
+                    let verdicts = self.check_releases(None).await;
+                    self.settle(&verdicts, summary)?;
+                    return Ok(false);
+                }
                 CheckedIn::TaskEnded => return Ok(true),
             },
         };
         let id = AttemptId { round: assignment.round.clone(), attempt: assignment.attempt };
-        match self.take_part(&assignment, saved).await {
+        match self.take_part(&assignment, saved, summary).await {
             Ok(Ending::Finished) => {
                 summary.finished += 1;
                 tracing::info!(round = %id.round, attempt = id.attempt, "took part");
@@ -249,12 +274,23 @@ impl Site {
         }
     }
 
-    async fn take_part(&mut self, assignment: &Assignment, saved: Option<Saved>) -> Result<Ending, TrainError> {
-        let start = match saved {
-            Some(saved) => self.restore(&saved).await?,
-            None => self.begin(assignment).await?,
+    async fn take_part(
+        &mut self,
+        assignment: &Assignment,
+        saved: Option<Saved>,
+        summary: &mut Summary,
+    ) -> Result<Ending, TrainError> {
+        // The rounds before are checked while this one is trained: before a word of it is said.
+        let checks = self.check_releases(Some(&assignment.round));
+        let start = async {
+            match saved {
+                Some(saved) => self.restore(&saved).await,
+                None => self.begin(assignment).await,
+            }
         };
-        let (stored, model_len, lasts, charge) = match start {
+        let (verdicts, start) = tokio::join!(checks, start);
+        self.settle(&verdicts, summary)?;
+        let (stored, model_len, lasts, charge) = match start? {
             Start::At { stored, model_len, lasts, charge } => (stored, model_len, lasts, charge),
             Start::Ended(ending) => return Ok(ending),
         };
@@ -278,6 +314,69 @@ impl Site {
             SessionError::Cut => TrainError::Cut,
             SessionError::Vanish(step) => TrainError::Vanished { round: round.clone(), step },
         })
+    }
+
+    /// Checks the Releases that are awaited, but that of this round.
+    fn check_releases(&self, but: Option<&RoundId>) -> impl Future<Output = Vec<(RoundId, Verdict)>> + use<> {
+        let checker = Checker {
+            client: self.client.with_budget(CHECK_PATIENCE),
+            trust: self.trust.clone(),
+            federation: self.settings.federation.clone(),
+            id: self.id.clone(),
+        };
+        checker.check_all(self.state.releases().due(but))
+    }
+
+    /// Makes what came of checks durable. One that failed is the end: of this process, and of every later one until the
+    /// site's owner has looked.
+    fn settle(&mut self, verdicts: &[(RoundId, Verdict)], summary: &mut Summary) -> Result<(), TrainError> {
+        let mut shown = None;
+        for (round, verdict) in verdicts {
+            match verdict {
+                Verdict::Holds(audited) => {
+                    summary.checked += 1;
+                    let (inputs, sum) = (audited.survivors.len(), audited.sum);
+                    let effective_bound = audited.bounds.as_ref().map(|bounds| bounds.effective_bound);
+                    tracing::info!(%round, inputs, effective_bound, %sum, "checked: the released sum is that of proven inputs");
+                }
+                Verdict::None => tracing::debug!(%round, "nothing was released, nothing is to be checked"),
+                Verdict::Later(why) => {
+                    if why != UNDER_WAY {
+                        tracing::warn!(%round, why, "the Release cannot be checked yet");
+                    }
+                    shown = Some(why.clone());
+                }
+                Verdict::Doubted(reason) => tracing::error!(%round, reason, "the Release does not hold"),
+            }
+        }
+        self.state
+            .change_releases(|releases| verdicts.iter().for_each(|(round, verdict)| releases.settle(round, verdict)))?;
+        self.undoubted()?;
+        match self.state.releases().too_many() {
+            Some(awaited) => Err(TrainError::Unshown { awaited, why: shown.unwrap_or_default() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether this site takes part in anything.
+    fn undoubted(&self) -> Result<(), TrainError> {
+        let Some((round, reason)) = self.state.releases().doubt() else { return Ok(()) };
+        let folder = self.options.folder.clone();
+        Err(TrainError::Doubted { round: round.clone(), reason: reason.to_owned(), folder })
+    }
+
+    /// Checks what is still awaited when the site takes part in no more: for as long as the last round may take to end.
+    async fn settle_last(&mut self, summary: &mut Summary) -> Result<(), TrainError> {
+        let until = Instant::now() + LAST_PATIENCE;
+        loop {
+            let verdicts = self.check_releases(None).await;
+            let under_way = verdicts.iter().any(|(_, verdict)| *verdict == Verdict::Later(UNDER_WAY.to_owned()));
+            self.settle(&verdicts, summary)?;
+            if !under_way || Instant::now() >= until {
+                return Ok(());
+            }
+            tokio::time::sleep(LAST_PAUSE).await;
+        }
     }
 
     fn vanish_in(&self, round: u64) -> Option<Step> {
@@ -462,6 +561,10 @@ impl Site {
         let identity = Identity { id: &self.id, certificates: &self.certificates };
         let model_len = job.model.layout().len();
         let (job, input) = self.prove(job, vector).await?;
+        if let Some(attachment) = &input.attachment {
+            let commitments = &attachment.commitments;
+            self.state.change_releases(|releases| releases.await_release(assignment, model_len, commitments))?;
+        }
         let state = AwaitingRoster::advertise(job.context, identity, input, &SiteSigner(&self.key), &mut rng)?;
         let stored = Stored::AwaitingRoster(state);
         crash_point!("AdvertiseKeys:made");
@@ -524,6 +627,12 @@ pub const AWAY_MAX: Duration = Duration::from_secs(300);
 pub const FAILURES_MAX: u32 = 3;
 /// After the first failure of a trainer; doubled after each further one.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
+/// How long a Release is asked for before it is left for later.
+const CHECK_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a site that takes part in no more waits for the end of its last round,
+const LAST_PATIENCE: Duration = Duration::from_secs(60);
+/// and how long it waits in between.
+const LAST_PAUSE: Duration = Duration::from_millis(500);
 /// After an attempt that was over before it began here.
 const GONE_PAUSE: Duration = Duration::from_millis(500);
 /// How long a check-in asks to wait; the coordinator cuts it to its own limit.

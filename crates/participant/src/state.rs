@@ -6,6 +6,7 @@
 //! is replaced whole: written under a temporary name, synced, renamed.
 
 use crate::join::{private_folder, write_private};
+use crate::releases::Releases;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,7 @@ pub(crate) struct StateFolder {
     key: LessSafeKey,
     done: BTreeMap<TaskId, AttemptId>,
     policies: BTreeMap<TaskId, Digest>,
+    releases: Releases,
     /// Locked as long as this lives.
     _lock: fs::File,
 }
@@ -93,9 +95,11 @@ impl StateFolder {
         let secret = salt.extract(&identity.to_pkcs8_der());
         let okm = secret.expand(&[b"aes-256-gcm"], &AES_256_GCM).expect("an AES-256 key is short for HKDF");
         let key = LessSafeKey::new(UnboundKey::from(okm));
-        let mut state = Self { folder, key, done: BTreeMap::new(), policies: BTreeMap::new(), _lock: lock };
+        let (done, policies, releases) = (BTreeMap::new(), BTreeMap::new(), Releases::default());
+        let mut state = Self { folder, key, done, policies, releases, _lock: lock };
         state.done = state.read_json(DONE)?;
         state.policies = state.read_json(POLICIES)?;
+        state.releases = state.read_json(RELEASES)?;
         Ok(state)
     }
 
@@ -111,6 +115,23 @@ impl StateFolder {
         }
         let json = serde_json::to_vec(&self.policies).map_err(|_| self.damaged(POLICIES))?;
         self.write(POLICIES, &json)
+    }
+
+    /// What this site wants to see of the rounds it took part in.
+    pub(crate) fn releases(&self) -> &Releases {
+        &self.releases
+    }
+
+    /// Makes a change of that durable.
+    pub(crate) fn change_releases<T>(&mut self, change: impl FnOnce(&mut Releases) -> T) -> Result<T, StateError> {
+        let mut releases = self.releases.clone();
+        let changed = change(&mut releases);
+        if releases != self.releases {
+            let json = serde_json::to_vec(&releases).map_err(|_| self.damaged(RELEASES))?;
+            self.write(RELEASES, &json)?;
+            self.releases = releases;
+        }
+        Ok(changed)
     }
 
     /// The attempts in which this site has revealed shares, by model and by round.
@@ -289,6 +310,7 @@ const ATTEMPT: &str = "attempt.sealed";
 const UPLOAD: &str = "upload.bin";
 const DONE: &str = "done.json";
 const POLICIES: &str = "policies.json";
+const RELEASES: &str = "releases.json";
 const LOCK: &str = "lock";
 const EXPOSURE: &str = "exposure.sealed";
 

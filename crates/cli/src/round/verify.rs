@@ -1,9 +1,10 @@
-//! `sordino round export` and `sordino round verify`
+//! `sordino round export`, `sordino round verify` and `sordino round accept`
 
 use super::archive::Archive;
 use crate::{failure::Failure, files, output::Output, remote::Remote};
 use serde::Serialize;
 use sordino_identity::{CoordinatorUrl, Fingerprint, TrustAnchors};
+use sordino_participant::accept_release;
 use sordino_wire::{
     RoundId,
     audit::{Audited, Bounds},
@@ -47,6 +48,24 @@ pub(crate) struct Verify {
     /// Where the coordinator is; a folder that `sordino join` made knows it.
     #[arg(long, value_name = "URL", env = "SORDINO_SERVER")]
     server: Option<CoordinatorUrl>,
+}
+
+/// Let a Release be that a site has found not to hold, or was never shown: it takes part again.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  sordino round accept --site site-a --reason 'restored from a backup; they have shown us how' 0193a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b.7
+
+The site must not be running. What was found and why it was let be stays in the site's folder.")]
+pub(crate) struct Accept {
+    /// The site's folder.
+    #[arg(long, value_name = "DIR")]
+    site: PathBuf,
+    /// Why, for those who read it later.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// The round: its task, a dot, its number.
+    #[arg(value_name = "ROUND")]
+    id: RoundId,
 }
 
 /// What was written.
@@ -105,6 +124,13 @@ impl Verify {
         let audited = archive.verify(roots, threads)?;
         let bounds_verified = audited.bounds.is_some();
         output.result(&Report { audited, bounds_verified, roots: fingerprints, root_from }, Report::text)
+    }
+}
+
+impl Accept {
+    pub(super) fn run(self, output: Output) -> Result<(), Failure> {
+        let accepted = accept_release(&self.site, &self.id, &self.reason).map_err(Box::new)?;
+        output.result(&accepted, |accepted| format!("{} is let be: {}\n", accepted.round, accepted.doubt))
     }
 }
 

@@ -154,19 +154,19 @@ async fn untrained(site: &Site, task: &Task, why: &str) -> TrainError {
 }
 
 /// An answer of a lying coordinator.
-type Answer = (StatusCode, Vec<u8>);
+pub type Answer = (StatusCode, Vec<u8>);
 /// What it answers, by path: one after the other, the last one again and again. To all else: that it is not there.
-type Said = BTreeMap<String, Vec<Answer>>;
+pub type Said = BTreeMap<String, Vec<Answer>>;
 
-fn ok(body: &impl serde::Serialize) -> Answer {
+pub fn ok(body: &impl serde::Serialize) -> Answer {
     (StatusCode::OK, serde_json::to_vec(body).unwrap())
 }
 
-fn refusal(code: Code) -> Answer {
+pub fn refusal(code: Code) -> Answer {
     (StatusCode::from_u16(code.status()).unwrap(), serde_json::to_vec(&Problem::new(code, "a lie")).unwrap())
 }
 
-fn check_in(task: &Task) -> String {
+pub fn check_in(task: &Task) -> String {
     format!("/v1/tasks/{}/checkin", task.id)
 }
 
@@ -192,7 +192,7 @@ async fn offered(federation: &TestFederation) -> (Task, Vec<u8>) {
 }
 
 /// An assignment that goes with what is said of the task.
-fn assigned(task: &Task, attempt: u32) -> Assignment {
+pub fn assigned(task: &Task, attempt: u32) -> Assignment {
     Assignment {
         round: RoundId { task: task.id.clone(), number: task.round },
         attempt,
@@ -214,8 +214,8 @@ fn under(task: &Task, change: impl FnOnce(&mut Policy)) -> Task {
 }
 
 /// A coordinator with the true one's certificate that says these things.
-struct Liar {
-    url: String,
+pub struct Liar {
+    pub url: String,
     spoken: Arc<Spoken>,
 }
 
@@ -226,7 +226,7 @@ struct Spoken {
 
 impl Liar {
     /// How many requests had this in their path.
-    fn heard(&self, part: &str) -> usize {
+    pub fn heard(&self, part: &str) -> usize {
         self.spoken.heard.lock().unwrap().iter().filter(|path| path.contains(part)).count()
     }
 }
@@ -240,7 +240,7 @@ async fn say(State(liar): State<Arc<Spoken>>, uri: Uri) -> Answer {
     }
 }
 
-async fn liar(federation: &TestFederation, mut said: Said) -> Arc<Liar> {
+pub async fn liar(federation: &TestFederation, mut said: Said) -> Arc<Liar> {
     let token = TokenAnswer { access_token: "any".into(), token_type: "Bearer".into(), expires_in: 600 };
     said.insert("/v1/token".to_owned(), vec![ok(&token)]);
     let spoken = Arc::new(Spoken { said: said.into(), heard: Mutex::default() });

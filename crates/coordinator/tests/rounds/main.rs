@@ -12,6 +12,7 @@ mod network;
 mod privacy;
 mod proofs;
 mod raw;
+mod rechecks;
 mod records;
 mod registrar;
 mod schedule;

@@ -86,10 +86,11 @@ async fn honest_inputs_are_proven_and_summed_exactly() {
     let running: Vec<_> = sites.iter().map(|site| tokio::spawn(site.train(&created.id, None))).collect();
     for site in running {
         let summary = site.await.unwrap().unwrap();
-        assert_eq!((summary.finished, summary.left_out, summary.refused), (2, 0, 0));
+        assert_eq!((summary.finished, summary.left_out, summary.refused, summary.checked), (2, 0, 0, 2));
     }
     for number in 1..=2 {
         let round = round(&federation, &created.id, number).await;
+        assert!(!sites.iter().any(|site| site.awaits(&round.id)), "every site has checked it again");
         let release = released(&round);
         assert_eq!((release.survivors.len(), release.dropouts.len(), release.refused.len()), (6, 0, 0));
         let proof = release.proof.as_ref().expect("it is proven");
@@ -117,7 +118,8 @@ async fn whose_proof_is_bad_is_named_and_left_out() {
         let running: Vec<_> = sites[..5].iter().map(|site| tokio::spawn(site.train(&created.id, None))).collect();
         let cheat = tokio::spawn(sites[5].cheat(attack, &created.id));
         for site in running {
-            assert_eq!(site.await.unwrap().unwrap().finished, 1, "{attack}");
+            let summary = site.await.unwrap().unwrap();
+            assert_eq!((summary.finished, summary.checked), (1, 1), "{attack}");
         }
         let summary = cheat.await.unwrap().unwrap();
         assert_eq!((summary.finished, summary.left_out), (0, 1), "{attack}");
@@ -251,7 +253,8 @@ async fn who_sends_another_input_than_it_committed_to_is_isolated() {
     let running: Vec<_> = sites[..5].iter().map(|site| tokio::spawn(site.train(&created.id, None))).collect();
     let cheat = tokio::spawn(sites[5].cheat(Attack::Mismatch, &created.id));
     for site in running {
-        assert_eq!(site.await.unwrap().unwrap().refused, 0);
+        let summary = site.await.unwrap().unwrap();
+        assert_eq!((summary.refused, summary.checked), (0, ROUNDS), "every Release holds, whatever was dropped");
     }
     cheat.abort();
     let mut attempts = 0;

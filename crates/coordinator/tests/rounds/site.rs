@@ -10,8 +10,12 @@ use sordino_participant::{
     training::{RoundInfo, TrainError as TrainingError, Trained, Trainer},
 };
 use sordino_secagg::Step;
-use sordino_wire::{Digest, TaskId, api::Round};
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use sordino_wire::{Digest, RoundId, TaskId, api::Round};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 use tempfile::TempDir;
 
 /// A site that has joined.
@@ -75,6 +79,26 @@ impl Site {
     /// What its own ledger says. Not while it trains: then the ledger is in use.
     pub fn standing(&self) -> SiteStanding {
         site_standing(self.folder.path()).unwrap()
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What it wants to see of the rounds that it took part in, as it stands on its disk.
+    pub fn releases(&self) -> serde_json::Value {
+        let kept = fs::read(self.folder().join("state/releases.json")).unwrap_or_else(|_| b"{}".to_vec());
+        serde_json::from_slice(&kept).unwrap()
+    }
+
+    /// Whether it still waits for the Release of a round.
+    pub fn awaits(&self, round: &RoundId) -> bool {
+        self.releases()["awaited"].get(round.to_string()).is_some()
+    }
+
+    /// Puts that back as it was. Not while it trains.
+    pub fn set_releases(&self, releases: &serde_json::Value) {
+        fs::write(self.folder().join("state/releases.json"), releases.to_string()).unwrap();
     }
 
     fn dump(&self) -> PathBuf {

@@ -12,7 +12,7 @@ use sordino_dp::noise::{NoiseError, Unseeded};
 use sordino_secagg::Step;
 use sordino_secagg::participant::Refusal;
 use sordino_store::LedgerStoreError;
-use sordino_wire::{Digest, PolicyError, TaskId};
+use sordino_wire::{Digest, PolicyError, RoundId, TaskId};
 use std::path::PathBuf;
 
 /// Why the loop ended before its task.
@@ -208,6 +208,37 @@ pub enum TrainError {
     /// The dump, a development option.
     #[error(transparent)]
     Dump(#[from] DumpError),
+    /// A Release that does not hold: the coordinator, or a coordinator before it, has released another sum than that of the
+    /// inputs that were proven, or cannot show that it is.
+    #[error(
+        "the Release of round {round} does not hold: {reason}; this site takes part in nothing more until `sordino round \
+         accept --site {folder} --reason TEXT {round}` says that it may"
+    )]
+    Doubted {
+        /// The round.
+        round: RoundId,
+        /// What does not fit.
+        reason: String,
+        /// The site's.
+        folder: PathBuf,
+    },
+    /// A coordinator that shows nothing.
+    #[error(
+        "the coordinator has not shown what its Releases of {awaited} rounds are made of: this site takes part in nothing \
+         more until it does; the last round that could not be checked: {why}"
+    )]
+    Unshown {
+        /// How many.
+        awaited: usize,
+        /// Of the last one.
+        why: String,
+    },
+    /// A Release that this site has nothing against.
+    #[error("this site has nothing against the Release of round {round}")]
+    NothingToAccept {
+        /// The round.
+        round: RoundId,
+    },
     /// Work was cut off.
     #[error("the work of a round was cut off")]
     Cut,
