@@ -105,6 +105,13 @@ fn show(round: &api::Round) -> String {
         lines.extend(release.proof.as_ref().map(|proof| {
             ("proven", format!("every input in the sum: effective bound {:.1} x clip norm", proof.effective_bound))
         }));
+        lines.extend(
+            release
+                .proof
+                .as_ref()
+                .and_then(|proof| proof.noise.as_ref())
+                .map(|noise| ("noise", format!("within {:.1} x clip norm: {}", noise.effective_bound, noise.shows))),
+        );
         if let Some(privacy) = &release.privacy {
             lines.extend(privacy_lines(privacy));
         }

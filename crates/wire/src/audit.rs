@@ -16,7 +16,6 @@ use crate::{CheckedPolicy, Digest, RoundId, RoundPrivacy, RoundProof};
 use serde::Serialize;
 use sordino_codec::{Divisor, Encoding, FileLimits, Sums, Tensors};
 use sordino_identity::{FederationId, PrincipalId, Role, TrustAnchors, decode_chain};
-use sordino_proofs::Generators;
 use sordino_secagg::{CERTIFICATES_MAX, CertificateKey, Context, ParticipantId};
 use std::{
     collections::BTreeMap,
@@ -111,6 +110,9 @@ pub struct Bounds {
     pub clip_norm: f64,
     /// The norm that every input is proven to be within, in clip norms.
     pub effective_bound: f64,
+    /// The norm that the noise in each group's sum is proven to be within, in clip norms; none where the coordinator adds
+    /// none. That this was drawn as noise, or does not shift the model, is not shown.
+    pub noise_bound: Option<f64>,
     /// The bounds as a digest.
     pub claim: Digest,
     /// The groups whose sums make the sum.
@@ -171,7 +173,7 @@ impl Manifest {
             None => (invited, noise_of_release, 1),
         };
         if noise_of_release.is_some() && noise_of_release != noise_multiplier {
-            return Err(stated_noise(noise_of_release, noise_multiplier));
+            return Err(differ_in("noise of multiplier", noise_of_release, noise_multiplier));
         }
         let terms = policy.assigned_terms(group_size, noise_multiplier)?;
         let encoding = policy.encoding(model_len, &terms)?;
@@ -312,7 +314,7 @@ impl Manifest {
         if files.len() != stated.groups.len() {
             return Err(AuditError::GroupCount { expected: stated.groups.len(), found: files.len() });
         }
-        let generators = Generators::of(&proof.claim);
+        let generators = proof.generators();
         let mut total = vec![0_i64; sum.len()];
         let mut groups = Vec::with_capacity(files.len());
         for ((group, files), survivors) in stated.groups.iter().zip(files).zip(survivors) {
@@ -345,6 +347,7 @@ impl Manifest {
         Ok(Bounds {
             clip_norm: self.policy.policy().clip_norm(),
             effective_bound: proof.effective_bound,
+            noise_bound: proof.noise.as_ref().map(|noise| noise.clip_norms),
             claim: stated.claim,
             groups,
             dropped: stated.failed.len(),
@@ -377,10 +380,10 @@ impl Proven {
     fn new(proof: RoundProof, stated: &ReleaseProof, round: &Round, release: &Release) -> Result<Self, AuditError> {
         same("attempt", &stated.attempt, &round.attempt)?;
         same("a claim of", &stated.claim, &Digest(*proof.claim.digest()))?;
-        if stated.effective_bound.to_bits() != proof.effective_bound.to_bits() {
-            let (said, found) = (stated.effective_bound.to_string(), proof.effective_bound.to_string());
-            return Err(differ("an effective bound of", &said, &found));
-        }
+        same_number("an effective bound of", Some(stated.effective_bound), Some(proof.effective_bound))?;
+        let (said, found) = (stated.noise.as_ref(), proof.noise.as_ref());
+        let found = found.map(|noise| noise.clip_norms);
+        same_number("a bound on the coordinator's noise of", said.map(|noise| noise.effective_bound), found)?;
         if !stated.groups.is_sorted_by(|a, b| a.group < b.group) {
             return Err(AuditError::Names("groups are not in their order, or one of them is there twice"));
         }
@@ -450,14 +453,14 @@ pub fn model_len(policy: &CheckedPolicy, sum_bytes: usize) -> usize {
 
 /// Whether the lists of a Release can all be right.
 fn check_names(release: &Release) -> Result<(), AuditError> {
-    let Release { cohort, survivors, dropouts, silent_survivors, refused, .. } = release;
+    let Release { cohort, survivors, dropouts, silent_survivors, .. } = release;
     ascending(cohort, "its cohort is not ascending")?;
     ascending(survivors, "its survivors are not ascending")?;
     let survived = |id: &PrincipalId| survivors.binary_search(id).is_ok();
     if !survivors.iter().all(|id| cohort.binary_search(id).is_ok()) {
         return Err(AuditError::Names("a survivor was not invited"));
     }
-    if dropouts.keys().chain(refused.keys()).any(survived) {
+    if dropouts.keys().any(survived) {
         return Err(AuditError::Names("a survivor is a dropout"));
     }
     if !silent_survivors.keys().all(survived) {
@@ -483,9 +486,14 @@ fn differ(what: &str, stated: &str, found: &str) -> AuditError {
     AuditError::Stated { what: what.to_owned(), stated: stated.to_owned(), found: found.to_owned() }
 }
 
-fn stated_noise(stated: Option<f64>, found: Option<f64>) -> AuditError {
-    let text = |multiplier: Option<f64>| multiplier.map_or_else(|| "none".to_owned(), |value| value.to_string());
-    differ("noise of multiplier", &text(stated), &text(found))
+/// To the last bit: both were computed in the same way.
+fn same_number(what: &str, stated: Option<f64>, found: Option<f64>) -> Result<(), AuditError> {
+    if stated.map(f64::to_bits) == found.map(f64::to_bits) { Ok(()) } else { Err(differ_in(what, stated, found)) }
+}
+
+fn differ_in(what: &str, stated: Option<f64>, found: Option<f64>) -> AuditError {
+    let text = |number: Option<f64>| number.map_or_else(|| "none".to_owned(), |value| value.to_string());
+    differ(what, &text(stated), &text(found))
 }
 
 /// Bytes of an integer of a sum.

@@ -167,7 +167,7 @@ impl Report {
     }
 
     fn bound_lines(&self, bounds: &Bounds) -> Vec<(&'static str, String)> {
-        let Bounds { clip_norm, effective_bound, claim, groups, dropped } = bounds;
+        let Bounds { clip_norm, effective_bound, noise_bound, claim, groups, dropped } = bounds;
         let from = match self.root_from {
             RootFrom::Option => "given by --root",
             RootFrom::Folder => "in the folder of --as",
@@ -176,6 +176,10 @@ impl Report {
         let mut lines: Vec<_> =
             self.roots.iter().map(|root| ("trusted root", format!("SHA-256 {root}, {from}"))).collect();
         lines.push(("bound", format!("{effective_bound} x clip norm {clip_norm} (claim {claim})")));
+        lines.extend(noise_bound.map(|bound| {
+            let beside = "not shown: that it was drawn as noise, or does not shift the model";
+            ("noise", format!("of the coordinator in each group's sum, within {bound:.1} x clip norm; {beside}"))
+        }));
         for group in groups {
             let inputs = group.inputs.len();
             lines.push((

@@ -169,7 +169,7 @@ async fn verify(federation: &TestFederation, policy: &CheckedPolicy, round: &Rou
         let row = federation.app.store.principal(id.as_str()).await.unwrap().unwrap();
         keys.insert(id.clone(), CertificateKey::from_bytes(&row.verifying_key).unwrap());
     }
-    let key_of = |id: &ParticipantId, _: &[u8]| Ok(keys[id].clone());
+    let key_of = |id: &ParticipantId, _: &[u8]| Ok(keys[id]);
     let generators = bounds.generators();
     let check = |evidence: &SumEvidence, integers: &[i64]| {
         let claimed = Claimed { context: &context, proof: &bounds, survivors: &survivors, integers };
