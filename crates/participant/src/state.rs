@@ -1,5 +1,5 @@
-//! What a site remembers of its attempts: the state of the one that is open, the newest that is done, and how many sums
-//! it has helped to open.
+//! What a site remembers of its attempts: the state of the one that is open, the newest that is done, how many sums it
+//! has helped to open, and which Releases it still has to check.
 //!
 //! The state holds secrets and the encoded input, so it is sealed with AES-256-GCM under a key derived from the site's
 //! own; the masked upload is not secret. What counts sums is sealed too, so that a change of it is noticed. Each file

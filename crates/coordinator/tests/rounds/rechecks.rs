@@ -236,6 +236,32 @@ async fn not_a_word_of_the_next_round_is_said_before_the_last_one_holds() {
     assert_eq!((lying.heard("/checkin"), lying.heard("/messages/")), (1, 0));
 }
 
+/// With noise of the sites on the sum, a divisor that no data has a say in, and noise on metrics, what every site computes
+/// again is what the coordinator released.
+#[tokio::test(flavor = "multi_thread")]
+async fn releases_with_noise_of_the_sites_are_computed_again() {
+    let privacy = [
+        "unit = \"participant\"\nnoise = \"participants\"\nnoise_multiplier = 3.0\nmax_effective_bound = 1000.0",
+        "unit = \"record\"\nexample_clip = 1.0\nsampling_rate = 0.1\nnoise_multiplier = 2.0\nmetric_noise_multiplier = 20.0",
+    ];
+    for (privacy, population) in privacy.into_iter().zip(["participants", "records"]) {
+        let federation = TestFederation::start().await;
+        let rounds = tokio::spawn(sordino_coordinator::rounds::run(federation.app.clone()));
+        let privacy = format!("{privacy}\ntotal_epsilon = 9.0\npopulation = \"{population}\"");
+        let policy = POLICY.replace("enabled = false", &privacy) + "[robustness]\nproof = \"transparent\"\n";
+        let created = federation.create_task(&policy, federation.upload(&model(&[0.5; VALUES])).await).await;
+        let sites = join(&federation, 6).await;
+        let running: Vec<_> = sites.iter().map(|site| tokio::spawn(site.train(&created.id, None))).collect();
+        for site in running {
+            let summary = site.await.unwrap().unwrap();
+            assert_eq!((summary.finished, summary.checked), (2, 2), "{population}");
+        }
+        let release = round(&federation, &created.id, 2).await.release.unwrap();
+        assert!(release.privacy.is_some() && release.proof.is_some_and(|proof| proof.noise_multiplier.is_some()));
+        rounds.abort();
+    }
+}
+
 /// A site asks for a Release with the same certificate with which it takes part.
 #[test]
 fn participants_may_read_what_they_check() {

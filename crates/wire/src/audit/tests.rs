@@ -418,7 +418,7 @@ fn what_the_release_says_follows_from_policy_and_sum() {
     refused!(|example| example.release().metrics.clear(), AuditError::Stated { what, .. } if what == "metrics");
     refused!(|example| example.proof().claim = Digest([0; 32]), AuditError::Stated { what, .. } if what == "a claim of");
     refused!(
-        |example| example.proof().effective_bound *= 1.0 + f64::EPSILON,
+        |example| example.proof().effective_bound *= 1.0 + 1e-8,
         AuditError::Stated { what, .. } if what.contains("effective bound")
     );
     let noise = ReleaseNoise { effective_bound: 1.0, shows: String::new() };
