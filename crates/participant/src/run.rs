@@ -552,10 +552,6 @@ impl Site {
         }
         self.failures = 0;
         tracing::debug!(round = %assignment.round, norm, clipped, "update encoded");
-        if let Some(folder) = self.options.dev.as_ref().and_then(|dev| dev.dump.as_deref()) {
-            let attempt = AttemptId { round: assignment.round.clone(), attempt: assignment.attempt };
-            crate::dump::write(folder, &attempt, &self.id, vector.iter_centered().take(job.encoding.integers()))?;
-        }
         // Before the first word of it: a later policy is compared with this one.
         self.state.pin(&assignment.round.task, job.policy.digest())?;
         let identity = Identity { id: &self.id, certificates: &self.certificates };
@@ -564,6 +560,12 @@ impl Site {
         if let Some(attachment) = &input.attachment {
             let commitments = &attachment.commitments;
             self.state.change_releases(|releases| releases.await_release(assignment, model_len, commitments))?;
+        }
+        if let Some(folder) = self.options.dev.as_ref().and_then(|dev| dev.dump.as_deref()) {
+            let attempt = AttemptId { round: assignment.round.clone(), attempt: assignment.attempt };
+            // What is masked, also where that is an attack.
+            let integers = input.vector.iter_centered().take(job.encoding.integers());
+            crate::dump::write(folder, &attempt, &self.id, integers)?;
         }
         let state = AwaitingRoster::advertise(job.context, identity, input, &SiteSigner(&self.key), &mut rng)?;
         let stored = Stored::AwaitingRoster(state);
