@@ -2,11 +2,14 @@
 //! their own, TLS 1.3 over loopback, participants that vanish, a coordinator that is killed; and a proof on the spot
 //! that every Release is the exact sum.
 
+mod attack;
 mod coordinator;
 mod faults;
+mod peace;
 mod plain_sum;
 mod protection;
 mod report;
+mod scene;
 mod sites;
 mod verify;
 
@@ -17,16 +20,20 @@ use crate::{
     output::{Output, note},
     signals::{Stop, Stopped},
 };
+use attack::{AttackReport, Attackers, Proof, Shown};
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use coordinator::Coordinator;
 use faults::Faults;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use protection::Protection;
 use report::{Report, RoundReport};
+use scene::Scene;
 use sites::Sites;
 use sordino_codec::{FileLimits, Tensors};
 use sordino_identity::PrincipalId;
 use sordino_participant::{
     Client,
+    attack::Attack,
     training::{Architecture, Dataset, Hyperparameters, Scaling, TrainTest, centralised, evaluate},
 };
 use sordino_wire::{
@@ -37,6 +44,7 @@ use std::{
     fs::{self, File},
     io::IsTerminal as _,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -46,19 +54,35 @@ use std::{
 Example:
   sordino demo --participants 20 --rounds 40 --keep demo
   sordino demo --participants 100 --dp participant
+  sordino demo --attack scale10 --proof none
+  sordino demo --attack scale10 --proof transparent
 
 Handwritten digits (or --data, a CSV file of split,label,features) are dealt unevenly to the participants. In every round
 some of them vanish in the middle; once the coordinator is killed with SIGKILL and started again. Each participant also
 writes its encoded input to a local file, which only this demonstration does, and the sum of those files is compared
-with what the coordinator released, bit for bit, in every round.")]
+with what the coordinator released, bit for bit, in every round.
+
+With --attack a fifth of the sites cheat in every round, and nothing else goes wrong: they send minus ten times their update,
+with a proof of a wider bound (scale10) or after they have committed to the update (mismatch), or a proof with a wrong byte
+(garbled) or for another round (replayed).")]
 pub(crate) struct Demo {
-    /// Sites that take part.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(3..=200))]
-    participants: u32,
-    /// What the Releases hide: each record of a site, a site's whole contribution, or nothing.
-    #[arg(long, value_enum, default_value = "record")]
-    dp: Protection,
-    /// Rounds to run: 40 with --dp record, otherwise 20, where this is not given.
+    /// Sites that take part: 10, or 12 with --attack mismatch, where this is not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=200))]
+    participants: Option<u32>,
+    /// What the Releases hide: each record of a site (unless there is an attack), a site's whole contribution, or nothing.
+    #[arg(long, value_enum)]
+    dp: Option<Protection>,
+    /// What some of the sites do in every round, instead of what they should.
+    #[arg(
+        long,
+        value_name = "ATTACK",
+        value_parser = PossibleValuesParser::new(Attack::ALL.map(|(name, _)| name)).try_map(|name| name.parse::<Attack>())
+    )]
+    attack: Option<Attack>,
+    /// What every input has to prove: transparent with an attack, otherwise none, where this is not given.
+    #[arg(long, value_enum)]
+    proof: Option<Proof>,
+    /// Rounds to run: 10 with an attack, 40 with --dp record, otherwise 20, where this is not given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     rounds: Option<u64>,
     /// A CSV file instead of the digits; its features are divided by their largest absolute value in the training rows.
@@ -84,13 +108,14 @@ struct Lesson {
 impl Demo {
     pub(crate) async fn run(self, output: Output) -> Result<(), Failure> {
         let mut stop = Stop::new()?;
-        let lesson = self.lesson()?;
+        let lesson = Arc::new(self.lesson()?);
+        let scene = Arc::new(self.scene(&lesson)?);
         // Keys, and inputs that nobody else may ever see: for their owner only, also where a child writes them.
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
         let (folder, temporary) = self.folder()?;
         let mut sites = Sites::none();
         let done = tokio::select! {
-            done = Box::pin(self.federation(&folder, &lesson, &mut sites, output)) => done,
+            done = Box::pin(self.federation(&folder, (&scene, &lesson), &mut sites, output)) => done,
             signal = stop.wait() => match signal {
                 Stopped::Interrupt | Stopped::Terminate => Err(Failure::Interrupted),
             },
@@ -115,37 +140,43 @@ impl Demo {
     async fn federation(
         &self,
         folder: &Path,
-        lesson: &Lesson,
+        (scene, lesson): (&Arc<Scene>, &Arc<Lesson>),
         sites: &mut Sites,
         output: Output,
     ) -> Result<(), Failure> {
         let started = Instant::now();
-        let planned = self.rounds();
-        let faults = Faults::plan(self.participants, planned, self.seed);
+        let planned = scene.rounds;
+        let faults = scene.faults();
         let central = {
-            let (train, test, seed) = (lesson.train.clone(), lesson.test.clone(), self.seed);
+            let (train, test, seed) = (lesson.train.clone(), lesson.test.clone(), scene.seed);
             // The same model as without privacy, so that one sees what privacy costs.
             let architecture = Protection::None.architecture(&train);
             tokio::task::spawn_blocking(move || {
                 centralised(&train, &test, architecture, &Hyperparameters::demo(), CENTRAL_EPOCHS, seed)
             })
         };
+        // What privacy costs is not what an attack costs.
+        let comparable = scene.attackers.is_some() && scene.protection == Protection::None;
+        let honest = comparable.then(|| {
+            let (scene, lesson) = (Arc::clone(scene), Arc::clone(lesson));
+            tokio::task::spawn_blocking(move || peace::accuracy(&scene, &lesson))
+        });
         let mut coordinator = Coordinator::start(folder).await?;
         note(&format!("coordinator: process {}, {}", coordinator.process(), coordinator.url()));
         let admin = coordinator.admin()?;
-        let ids = sites::ids(self.participants)?;
+        let ids = sites::ids(scene.participants)?;
         sites::join(folder, &admin, &ids).await?;
-        let task = self.task(&admin, lesson).await?;
-        let dealt = sites::Dealt { seed: self.seed, data: self.data.clone(), divisor: lesson.divisor };
-        sites.start(folder, &ids, &task, &dealt, &faults)?;
-        note(&format!(
-            "participants: {} processes, their rows dealt by Dirichlet(0.5); {} vanish in each round",
-            ids.len(),
-            faults.each_round()
-        ));
+        let task = create_task(&admin, scene, lesson).await?;
+        let rows = sites::Rows { data: self.data.clone(), divisor: lesson.divisor };
+        sites.start(folder, &ids, &task, &rows, (scene, &faults))?;
+        let wrong = match &scene.attackers {
+            None => format!("{} vanish in each round", faults.each_round()),
+            Some(attackers) => format!("{} attack in each round ({})", attackers.count(), attackers.attack()),
+        };
+        note(&format!("participants: {} processes, their rows dealt by Dirichlet(0.5); {wrong}", ids.len()));
 
         let bar = progress(planned);
-        let (mut rounds, mut last_model, mut privacy) = (Vec::new(), Vec::new(), None);
+        let (mut rounds, mut last_model, mut privacy, mut effective_bound) = (Vec::new(), Vec::new(), None, None);
         for number in 1..=planned {
             let id = RoundId { task: task.clone(), number };
             let round = tokio::select! {
@@ -155,8 +186,16 @@ impl Demo {
             let model = admin.get_model(released(&round)?.model, FileLimits::default().max_file_bytes).await?;
             let verified = verify::sum(&admin, folder, &round).await?;
             let release = released(&round)?;
-            rounds.push(RoundReport::new(&round, release, &accuracy(&model, &lesson.test)?, verified));
+            let shown = match &scene.attackers {
+                None => None,
+                Some(attackers) => {
+                    let task: Task = admin.get(&format!("/v1/tasks/{task}")).await?;
+                    Some(Shown::new(attackers, &round, release, &task)?)
+                }
+            };
+            rounds.push(RoundReport::new(&round, release, &accuracy(&model, &lesson.test)?, (verified, shown)));
             privacy.clone_from(&release.privacy);
+            effective_bound = release.proof.as_ref().map(|proof| proof.effective_bound);
             bar.set_message(rounds.last().map(RoundReport::in_short).unwrap_or_default());
             bar.inc(1);
             last_model = model;
@@ -166,23 +205,54 @@ impl Demo {
         let killed = coordinator.killed().cloned();
         coordinator.stop().await?;
         let central = central.await.map_err(|_| DemoError::Cut)?.map_err(|error| DemoError::Evaluate(error.into()))?;
+        let honest = match honest {
+            None => None,
+            Some(honest) => Some(honest.await.map_err(|_| DemoError::Cut)??),
+        };
+        let attack = scene.attackers.as_ref().map(|attackers| {
+            let accuracy = rounds.last().map_or(0.0, RoundReport::accuracy);
+            let shown: Vec<_> = rounds.iter().filter_map(RoundReport::shown).collect();
+            AttackReport::new(attackers, &shown, (accuracy, honest))
+        });
         let report = Report {
-            participants: self.participants,
+            participants: scene.participants,
+            attack: attack.transpose()?,
+            effective_bound,
+            kill: faults.kill(),
             rounds,
             killed,
             seconds: started.elapsed().as_secs_f64(),
             centralised_accuracy: central.accuracy(),
             model: self.save(&last_model)?,
-            protection: self.dp,
+            protection: scene.protection,
             privacy,
-            proof: "none",
+            proof: scene.proof.name(),
         };
         output.result(&report, Report::text)?;
         report.verdict()
     }
 
-    fn rounds(&self) -> u64 {
-        self.rounds.unwrap_or_else(|| self.dp.rounds())
+    /// What the Releases hide: with an attack nothing, because noise is another matter.
+    fn protection(&self) -> Protection {
+        self.dp.unwrap_or(if self.attack.is_some() { Protection::None } else { Protection::Record })
+    }
+
+    /// The options, put together.
+    fn scene(&self, lesson: &Lesson) -> Result<Scene, Failure> {
+        let Self { attack, seed, .. } = *self;
+        let proof = self.proof.unwrap_or(if attack.is_some() { Proof::Transparent } else { Proof::None });
+        let protection = self.protection();
+        if protection == Protection::Participant && proof == Proof::Transparent {
+            return Err(DemoError::NoiseAndProof.into());
+        }
+        let default = attack.map_or(PARTICIPANTS, |attack| Attackers::participants(attack, proof));
+        let participants = self.participants.unwrap_or(default);
+        let rounds = if attack.is_some() { ATTACKED_ROUNDS } else { protection.rounds() };
+        let rounds = self.rounds.unwrap_or(rounds);
+        let honest = Scene { participants, rounds, seed, protection, proof, attackers: None };
+        let Some(attack) = attack else { return Ok(honest) };
+        let rows = honest.deal(&lesson.train)?.iter().map(Dataset::rows).collect::<Vec<_>>();
+        Ok(Scene { attackers: Some(Attackers::choose(attack, proof, &rows)?), ..honest })
     }
 
     fn lesson(&self) -> Result<Lesson, Failure> {
@@ -203,7 +273,7 @@ impl Demo {
                 (read.train, test, Some(divisor))
             }
         };
-        let architecture = self.dp.architecture(&train);
+        let architecture = self.protection().architecture(&train);
         Ok(Lesson { train, test, architecture, divisor })
     }
 
@@ -239,65 +309,14 @@ impl Demo {
         fs::write(&path, model).map_err(cannot_write(&path))?;
         Ok(path)
     }
+}
 
-    async fn task(&self, admin: &Client, lesson: &Lesson) -> Result<TaskId, Failure> {
-        let model = lesson.architecture.initial(self.seed)?.to_safetensors();
-        let model = admin.put_model(&model).await?;
-        let policy = self.policy(lesson.train.rows());
-        let task: Task = admin.post("/v1/tasks", &TaskRequest { policy, model }).await?;
-        Ok(task.id)
-    }
-
-    /// The policy, as a person would write it.
-    fn policy(&self, rows: usize) -> String {
-        let n = self.participants;
-        let Hyperparameters { local_epochs, batch_size, learning_rate, momentum } = self.dp.training(rows, n);
-        let min = n - Faults::each_round_of(n);
-        // One site may hold almost all rows; a fresh model's loss is about ln(classes) for each.
-        let (loss_max, correct_max) = (rows * 4, rows);
-        let resolution = |max: usize| (f64::from(u32::try_from(max).unwrap_or(u32::MAX)) / 65_536.0).max(1e-3);
-        let (loss_resolution, correct_resolution) = (resolution(loss_max), resolution(correct_max).max(1.0));
-        format!(
-            r#"[task]
-name = "demo"
-rounds = {rounds}
-
-[cohort]
-min = {min}
-target = {n}
-max_dropout_fraction = 0.2
-max_corrupt_fraction = 0.2
-
-[privacy]
-{privacy}
-[robustness]
-proof = "none"
-
-[encoding]
-max_weight = {max_weight}
-metrics = [
-  {{ name = "loss_sum", max = {loss_max}.0, resolution = {loss_resolution:?}, record_max = 4.0 }},
-  {{ name = "correct", max = {correct_max}.0, resolution = {correct_resolution:?} }},
-]
-
-[timing]
-gather = 5.0
-participant_timeout = 60.0
-round_timeout = 60.0
-step_timeout = 2.0
-step_grace = 0.3
-
-[training]
-local_epochs = {local_epochs}
-batch_size = {batch_size}
-learning_rate = {learning_rate:?}
-momentum = {momentum:?}
-"#,
-            rounds = self.rounds(),
-            privacy = self.dp.section(),
-            max_weight = rows.clamp(1, 1_000_000),
-        )
-    }
+async fn create_task(admin: &Client, scene: &Scene, lesson: &Lesson) -> Result<TaskId, Failure> {
+    let model = lesson.architecture.initial(scene.seed)?.to_safetensors();
+    let model = admin.put_model(&model).await?;
+    let policy = scene.policy(lesson.train.rows());
+    let task: Task = admin.post("/v1/tasks", &TaskRequest { policy, model }).await?;
+    Ok(task.id)
 }
 
 /// Waits until a round is over; in the round that is planned for it, kills the coordinator and starts it again.
@@ -315,7 +334,7 @@ async fn watch(admin: &Client, id: &RoundId, faults: &Faults, coordinator: &mut 
                     let reason = round.failure.unwrap_or_default();
                     return Err(DemoError::RoundFailed { round: id.number, reason }.into());
                 }
-                RoundState::Collecting if coordinator.killed().is_none() && id.number >= faults.kill_round() => {
+                RoundState::Collecting if coordinator.killed().is_none() && faults.kills_in(id.number) => {
                     tokio::time::sleep(faults.kill_delay()).await;
                     coordinator.kill_and_restart(id.number, round.attempt).await?;
                 }
@@ -357,6 +376,10 @@ fn site_id(number: u32) -> Result<PrincipalId, Failure> {
     format!("site-{number:04}").parse().map_err(|_| DemoError::Cut.into())
 }
 
+/// Where nobody says how many.
+const PARTICIPANTS: u32 = 10;
+/// Where nobody says how many and some of the sites attack: enough to find out who.
+const ATTACKED_ROUNDS: u64 = 10;
 const HIDDEN: usize = 32;
 const CLIP_NORM: f64 = 5.0;
 const CENTRAL_EPOCHS: u32 = 30;

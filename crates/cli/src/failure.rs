@@ -5,6 +5,7 @@ use sordino_coordinator::{ConfigError, ServeError, StartError, init::InitError, 
 use sordino_identity::{InvitationError, TrustError};
 use sordino_participant::{
     ClientError, CredentialsError, JoinError, TrainError,
+    attack::Attack,
     training::{DatasetError, ModelError, SplitError},
 };
 use sordino_secagg::{NoTopology, coordinator};
@@ -118,6 +119,18 @@ pub(crate) enum DemoError {
     NotResumed { round: u64 },
     #[error("no round could be caught in the middle to kill the coordinator")]
     NotKilled,
+    #[error("--attack {attack} is on proofs, and with --proof none there are none")]
+    NothingToAttack { attack: Attack },
+    #[error("--attack {attack} is shown with {fewest} participants at least, not {participants}")]
+    TooFewSites { attack: Attack, participants: u32, fewest: u32 },
+    #[error(
+        "--dp participant and --proof transparent: with a share of the noise in it, an input is not within its bound"
+    )]
+    NoiseAndProof,
+    #[error("in {rounds} rounds an attacker's input is in the sum, although every input was proven")]
+    AttackerInSum { rounds: u64 },
+    #[error("in {rounds} rounds not every attacker was refused by name")]
+    NotNamed { rounds: u64 },
     #[error("the work was cut off")]
     Cut,
 }
@@ -195,6 +208,9 @@ impl Failure {
         match self {
             Self::Interrupted => Exit::Interrupted,
             Self::NeedsInsecureDev(_) | Self::NothingToVerify { .. } => Exit::Usage,
+            Self::Demo(
+                DemoError::NothingToAttack { .. } | DemoError::TooFewSites { .. } | DemoError::NoiseAndProof,
+            ) => Exit::Usage,
             Self::Train(error) if matches!(**error, TrainError::Vanished { .. }) => Exit::Vanished,
             _ => match self.client() {
                 Some(ClientError::Refused(_)) => Exit::Refused,

@@ -151,7 +151,12 @@ fn insecure_dev_off_loopback_is_refused() {
 
 #[test]
 fn options_that_weaken_a_site_need_the_flag() {
-    for (option, value) in [("--dev-dump", "dump"), ("--dev-vanish", "3:ShareKeys"), ("--dev-split", "0/3/0.5/1")] {
+    for (option, value) in [
+        ("--dev-dump", "dump"),
+        ("--dev-vanish", "3:ShareKeys"),
+        ("--dev-split", "0/3/0.5/1"),
+        ("--dev-attack", "scale10"),
+    ] {
         let ran = sordino(&["train", "site", "--data", "rows.csv", option, value]);
         ran.ended(2);
         assert!(ran.stderr.contains(option) && ran.stderr.contains("--insecure-dev"), "{}", ran.stderr);

@@ -29,6 +29,12 @@ impl Attack {
         ("replayed", Self::Replayed),
     ];
 
+    /// Whether only the proof is wrong: where there is none, nothing is.
+    #[must_use]
+    pub fn is_on_proofs(self) -> bool {
+        matches!(self, Self::Garbled | Self::Replayed)
+    }
+
     /// What is sent instead of an honest vector where inputs carry no proof.
     pub(crate) fn unproven(self, encoding: &Encoding, vector: RingVector) -> RingVector {
         match self {

@@ -10,7 +10,8 @@ pub(super) struct Faults {
     each_round: u32,
     /// For each site, the rounds in which it vanishes, and before which step's message.
     vanish: BTreeMap<u32, Vec<(u64, Step)>>,
-    kill_round: u64,
+    /// None: it is not killed.
+    kill_round: Option<u64>,
     kill_delay: Duration,
 }
 
@@ -18,6 +19,11 @@ impl Faults {
     /// Two participants in every round, or as many as a fifth of them is.
     pub(super) fn each_round_of(participants: u32) -> u32 {
         (participants / 5).min(2)
+    }
+
+    /// Nothing.
+    pub(super) fn none() -> Self {
+        Self { each_round: 0, vanish: BTreeMap::new(), kill_round: None, kill_delay: Duration::ZERO }
     }
 
     pub(super) fn plan(participants: u32, rounds: u64, seed: u64) -> Self {
@@ -32,7 +38,7 @@ impl Faults {
                 vanish.entry(site).or_default().push((round, step));
             }
         }
-        let kill_round = rounds.div_ceil(2);
+        let kill_round = Some(rounds.div_ceil(2));
         let kill_delay = Duration::from_millis(below(&mut rng, KILL_WITHIN_MILLIS) as u64);
         Self { each_round, vanish, kill_round, kill_delay }
     }
@@ -45,9 +51,15 @@ impl Faults {
         self.vanish.get(&site).map_or(&[], Vec::as_slice)
     }
 
-    /// The coordinator is killed in this round, or in the next one that can still be caught in the middle.
-    pub(super) fn kill_round(&self) -> u64 {
-        self.kill_round
+    /// Whether the coordinator is to be killed in this round: the planned one, or the next one that can still be caught in the
+    /// middle.
+    pub(super) fn kills_in(&self, round: u64) -> bool {
+        self.kill_round.is_some_and(|planned| round >= planned)
+    }
+
+    /// Whether it is to be killed at all.
+    pub(super) fn kill(&self) -> bool {
+        self.kill_round.is_some()
     }
 
     /// How long after the round was seen to collect.

@@ -1,6 +1,7 @@
 //! What a run has shown, as a table for people and as JSON.
 
 use super::{
+    attack::{self, AttackReport, Shown},
     coordinator::Killed,
     protection::{self, Protection},
     verify::Verified,
@@ -29,6 +30,14 @@ pub(super) struct Report {
     #[serde(skip)]
     pub(super) protection: Protection,
     pub(super) proof: &'static str,
+    /// Where every input was proven: to what norm, in clip norms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) effective_bound: Option<f64>,
+    /// Whether the coordinator was to be killed.
+    #[serde(skip)]
+    pub(super) kill: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) attack: Option<AttackReport>,
 }
 
 /// One round of it.
@@ -51,12 +60,21 @@ pub(super) struct RoundReport {
     epsilon: Option<f64>,
     /// Values that were compared with the plain sum, all equal.
     verified_values: usize,
+    /// Of those who cheat, where somebody does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shown: Option<Shown>,
 }
 
 impl RoundReport {
-    pub(super) fn new(round: &Round, release: &Release, evaluation: &Evaluation, verified: Verified) -> Self {
+    pub(super) fn new(
+        round: &Round,
+        release: &Release,
+        evaluation: &Evaluation,
+        (verified, shown): (Verified, Option<Shown>),
+    ) -> Self {
         let mut dropouts = BTreeMap::new();
-        for step in release.dropouts.values().chain(release.silent_survivors.values()) {
+        let silent = release.dropouts.iter().filter(|(id, _)| !release.refused.contains_key(*id));
+        for (_, step) in silent.chain(&release.silent_survivors) {
             *dropouts.entry(step.clone()).or_default() += 1;
         }
         Self {
@@ -71,7 +89,17 @@ impl RoundReport {
             accuracy: evaluation.accuracy(),
             epsilon: release.privacy.as_ref().map(|privacy| privacy.epsilon),
             verified_values: verified.values,
+            shown,
         }
+    }
+
+    /// What it has shown of those who cheat, with its number.
+    pub(super) fn shown(&self) -> Option<(u64, &Shown)> {
+        self.shown.as_ref().map(|shown| (self.round, shown))
+    }
+
+    pub(super) fn accuracy(&self) -> f64 {
+        self.accuracy
     }
 
     /// For the progress bar.
@@ -109,7 +137,7 @@ impl RoundReport {
 
 impl Report {
     pub(super) fn accuracy(&self) -> f64 {
-        self.rounds.last().map_or(0.0, |round| round.accuracy)
+        self.rounds.last().map_or(0.0, RoundReport::accuracy)
     }
 
     pub(super) fn text(&self) -> String {
@@ -132,6 +160,10 @@ impl Report {
         let rounds = self.rounds.len();
         let mut line = |text: &str| out.extend([text, "\n"]);
         line("");
+        if self.attack.is_some() {
+            attack::lines(self.rounds.iter().filter_map(RoundReport::shown)).iter().for_each(|text| line(text));
+            line("");
+        }
         line(&format!(
             "sums verified       {rounds} of {rounds}: each Release equals the plain sum of its survivors' inputs, bit for bit"
         ));
@@ -151,11 +183,20 @@ impl Report {
             self.seconds, self.participants
         ));
         line(&format!("model               {}", self.model.display()));
-        line("not enforced yet    proof = \"none\": the norm of an input is what its site says it is");
+        match self.effective_bound {
+            None => line("not enforced yet    proof = \"none\": the norm of an input is what its site says it is"),
+            Some(bound) => line(&format!(
+                "proven              every input in a sum is within {bound:.1} x clip norm, and every sum is that of these inputs"
+            )),
+        }
         line(&format!("why                 {}", self.protection.why(self.participants)));
         if let Some(privacy) = &self.privacy {
             line("");
             line(&protection::sentence(privacy, rounds));
+        }
+        if let Some(attack) = &self.attack {
+            line("");
+            line(&attack.sentence());
         }
         out
     }
@@ -167,7 +208,11 @@ impl Report {
 
     /// Whether the run has shown what it is for.
     pub(super) fn verdict(&self) -> Result<(), Failure> {
+        if let Some(attack) = &self.attack {
+            attack.verdict()?;
+        }
         match &self.killed {
+            None if !self.kill => Ok(()),
             Some(killed) if !self.resumed() => Err(DemoError::NotResumed { round: killed.round }.into()),
             None => Err(DemoError::NotKilled.into()),
             Some(_) => Ok(()),

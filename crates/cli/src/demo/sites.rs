@@ -1,7 +1,7 @@
 //! The participants' processes. One that vanishes, or is killed from outside, is started again at once; it waits for the
 //! next round.
 
-use super::{INPUTS, cannot_write, faults::Faults, site_id};
+use super::{INPUTS, cannot_write, faults::Faults, scene::Scene, site_id};
 use crate::{
     failure::{DemoError, Exit, Failure},
     output::note,
@@ -19,9 +19,8 @@ use std::{
 };
 use tokio::{process::Command, task::JoinSet};
 
-/// How the rows are dealt to the sites.
-pub(super) struct Dealt {
-    pub(super) seed: u64,
+/// Rows that the sites load.
+pub(super) struct Rows {
     pub(super) data: Option<PathBuf>,
     pub(super) divisor: Option<f32>,
 }
@@ -58,8 +57,8 @@ impl Sites {
         folder: &Path,
         ids: &[PrincipalId],
         task: &TaskId,
-        dealt: &Dealt,
-        faults: &Faults,
+        rows: &Rows,
+        (scene, faults): (&Scene, &Faults),
     ) -> Result<(), Failure> {
         let program = std::env::current_exe().map_err(DemoError::Process)?;
         for (number, id) in (0u32..).zip(ids) {
@@ -69,23 +68,26 @@ impl Sites {
                 "--task".into(),
                 task.as_str().into(),
                 "--seed".into(),
-                (dealt.seed.wrapping_mul(1_000).wrapping_add(u64::from(number))).to_string().into(),
+                scene.seed_of(number).to_string().into(),
                 "--insecure-dev".into(),
                 "--dev-dump".into(),
                 folder.join(INPUTS).into(),
                 "--dev-split".into(),
-                format!("{number}/{}/0.5/{}", ids.len(), dealt.seed).into(),
+                scene.split(number).into(),
             ];
-            if let Some(data) = &dealt.data {
+            if let Some(data) = &rows.data {
                 arguments.extend(["--data".into(), data.into()]);
             }
-            if let Some(divisor) = dealt.divisor {
+            if let Some(divisor) = rows.divisor {
                 arguments.extend(["--scale".into(), divisor.to_string().into()]);
             }
             let vanish = faults.of_site(number).iter().map(|(round, step)| format!("{round}:{step}"));
             let vanish = vanish.collect::<Vec<_>>().join(",");
             if !vanish.is_empty() {
                 arguments.extend(["--dev-vanish".into(), vanish.into()]);
+            }
+            if let Some(attack) = scene.attackers.as_ref().and_then(|attackers| attackers.of_site(number)) {
+                arguments.extend(["--dev-attack".into(), attack.to_string().into()]);
             }
             let log = folder.join("logs").join(format!("{id}.log"));
             self.0.spawn(keep_running(program.clone(), arguments, log, id.clone()));
