@@ -6,6 +6,7 @@
 
 pub mod federation;
 mod identity;
+pub mod proofs;
 mod text;
 
 use sordino_codec::{FileLimits, RingBits, Tensors, pack, unpack};
@@ -21,9 +22,11 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 16] = [
     Target { name: "secagg_message", run: secagg_message },
     Target { name: "secagg_state", run: secagg_state },
+    Target { name: "norm_proof", run: proofs::norm_proof },
+    Target { name: "sum_evidence", run: proofs::sum_evidence },
     Target { name: "model_file", run: model_file },
     Target { name: "packed_vector", run: packed_vector },
     Target { name: "certificate_chain", run: identity::certificate_chain },

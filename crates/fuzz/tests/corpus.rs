@@ -12,6 +12,8 @@ use sha2::{Digest as _, Sha256};
 use sordino_fuzz::federation::{FEDERATION, NOW};
 use sordino_fuzz::{TARGETS, Target, target};
 use sordino_identity::{decode_chain, encode_chain};
+use sordino_secagg::{ParticipantId, SignedCommitments};
+use sordino_wire::evidence::{InputEvidence, NoiseEvidence, SumEvidence};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -111,6 +113,9 @@ fn the_corpus_reaches_what_it_is_for() {
         std::str::from_utf8(bytes).is_ok_and(|text| text.parse::<sordino_identity::Invitation>().is_ok())
     };
     assert!(accepted("invitation", invitation) >= 1);
+    assert!(accepted("norm_proof", sordino_fuzz::proofs::verifies) >= 2, "of both settings");
+    let evidence = |bytes: &[u8]| SumEvidence::from_bytes(bytes).is_ok();
+    assert!(accepted("sum_evidence", evidence) >= 2, "with noise and without");
     let model = |bytes: &[u8]| sordino_codec::Tensors::from_safetensors(bytes, &Default::default()).is_ok();
     assert!(accepted("model_file", model) >= 1);
 }
@@ -162,6 +167,11 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         seeds.push(("certificate_chain", encode_chain(&chain)));
     }
     seeds.push(("invitation", invitation().into_bytes()));
+    for setting in [0, 1] {
+        let mut rng = ChaCha20Rng::seed_from_u64(8);
+        seeds.push(("norm_proof", sordino_fuzz::proofs::honest_proof(setting, &mut rng)));
+    }
+    seeds.extend([false, true].map(|noise| ("sum_evidence", evidence(noise))));
     let header = "eyJ0eXAiOiJhdCtqd3QiLCJhbGciOiJFZERTQSJ9";
     seeds.push(("token", format!("{header}.e30.{}", "A".repeat(86)).into_bytes()));
     seeds.push(("token", FEDERATION.token().as_bytes().to_vec()));
@@ -195,6 +205,26 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         seeds.push(("api_json", body(value)));
     }
     seeds
+}
+
+/// Evidence of two inputs, none of which anybody would believe.
+fn evidence(noise: bool) -> Vec<u8> {
+    let input = |id: &str, index| InputEvidence {
+        signed: SignedCommitments {
+            id: ParticipantId::new(id).expect("a name"),
+            certificates: b"certificates".to_vec(),
+            index,
+            self_seed_commitment: [7; 32],
+            commitments: b"commitments".to_vec(),
+            holders: 2,
+            root: [8; 32],
+            signature: [9; 64],
+        },
+        proof: b"a proof".to_vec(),
+    };
+    let noise = noise.then(|| NoiseEvidence { commitments: b"points".to_vec(), proof: b"another".to_vec() });
+    let blindings = (3..6u64).map(Into::into).collect();
+    SumEvidence { inputs: vec![input("site-0001", 0), input("site-0002", 1)], noise, blindings }.to_bytes()
 }
 
 /// Every message of the protocol's vectors.

@@ -192,7 +192,7 @@ const PLACES: &[Place] = &[
     Place {
         name: "sordino-fuzz",
         kind: Kind::Tool,
-        ours: &["sordino-codec", "sordino-identity", "sordino-secagg", "sordino-wire"],
+        ours: &["sordino-codec", "sordino-identity", "sordino-proofs", "sordino-secagg", "sordino-wire"],
         others: None,
     },
     // Linked by tests and by the tool that runs real processes behind it.
