@@ -9,6 +9,7 @@ mod attachments;
 mod copy;
 mod mutants;
 mod proofs;
+mod published;
 #[cfg(test)]
 mod tests;
 

@@ -80,7 +80,14 @@ pub(super) const fn secagg(find: &'static str, replace: &'static str) -> Edit {
 
 /// All of them.
 pub(super) fn all() -> impl Iterator<Item = &'static Mutant> {
-    MUTANTS.iter().chain(super::attachments::MUTANTS).chain(super::around::MUTANTS).chain(super::proofs::MUTANTS)
+    let parts = [
+        MUTANTS,
+        super::attachments::MUTANTS,
+        super::around::MUTANTS,
+        super::proofs::MUTANTS,
+        super::published::MUTANTS,
+    ];
+    parts.into_iter().flatten()
 }
 
 /// Those of the protocol, in its order.
