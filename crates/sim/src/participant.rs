@@ -196,7 +196,7 @@ impl ParticipantNode {
             proving,
             context,
             id: &self.id,
-            next: &plan.context_at(self.place, attempt + 1),
+            never: &plan.context_at(self.place, u32::MAX),
             other: &plan.participant((self.place + 1) % plan.cohort as usize),
             earlier: (1..attempt).rev().find_map(|attempt| history.proven(&self.id, attempt).next()),
             others: history.proven_by_others(&self.id, attempt).next(),

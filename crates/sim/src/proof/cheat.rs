@@ -16,7 +16,7 @@ pub enum Cheat {
     },
     /// The input is minus ten times what it should be, with a good proof of a bound that is wide enough for it.
     Wider,
-    /// Commitments, proof and input of an earlier attempt; in the first one, a proof for the next.
+    /// Commitments, proof and input of an earlier attempt; in the first one, a proof for one that never comes.
     Replayed,
     /// Commitments and proof of another participant that has made its own already; else a proof in another's name.
     Borrowed,
@@ -81,8 +81,8 @@ pub(crate) struct Prover<'a> {
     pub(crate) proving: &'a Proving,
     pub(crate) context: &'a Context,
     pub(crate) id: &'a ParticipantId,
-    /// The attempt that follows.
-    pub(crate) next: &'a Context,
+    /// An attempt that never comes: a proof for one that does is good there when it is replayed.
+    pub(crate) never: &'a Context,
     /// Somebody else.
     pub(crate) other: &'a ParticipantId,
     /// What it made in an earlier attempt.
@@ -111,7 +111,7 @@ impl Prover<'_> {
             }
             (Some(Cheat::Wider), ..) => under(&wider(claim), context, id, &scaled(proving, input)),
             (Some(Cheat::Replayed), Some(earlier), _) => Proven { cheat, ..earlier.clone() },
-            (Some(Cheat::Replayed), None, _) => under(claim, self.next, id, input),
+            (Some(Cheat::Replayed), None, _) => under(claim, self.never, id, input),
             (Some(Cheat::Borrowed), _, Some(others)) => Proven { cheat, sent: input.clone(), ..others.clone() },
             (Some(Cheat::Borrowed), _, None) => under(claim, context, self.other, input),
             (Some(Cheat::Mismatch(how)), ..) => {
