@@ -137,6 +137,7 @@ const PLACES: &[Place] = &[
     core("sordino-dp", &[], DP),
     core("sordino-secagg", &["sordino-kernel", "sordino-codec"], SECAGG),
     core("sordino-proofs", &["sordino-kernel"], PROOFS),
+    core("sordino-robust", &[], &[]),
     core("sordino-identity", &[], IDENTITY),
     core(
         "sordino-wire",
