@@ -3,13 +3,14 @@
 use crate::{
     Failure,
     federation::{Error, Federation},
+    parallel,
 };
 use serde::Serialize;
 use sordino_wire::{
     Policy,
     policy::{Placement, PrivacyUnit},
 };
-use std::{fmt::Write as _, sync::Mutex, sync::atomic::AtomicU64, sync::atomic::Ordering, thread};
+use std::fmt::Write as _;
 
 /// A policy and what it has to reach.
 struct Case {
@@ -121,22 +122,7 @@ impl Case {
 impl Spread {
     /// None where a thread was cut off.
     fn of(federation: &Federation, seeds: u64) -> Result<Option<Self>, Error> {
-        let (next, done) = (AtomicU64::new(0), Mutex::new(Vec::new()));
-        thread::scope(|scope| {
-            for _ in 0..THREADS {
-                scope.spawn(|| {
-                    loop {
-                        let seed = next.fetch_add(1, Ordering::Relaxed);
-                        if seed >= seeds {
-                            break;
-                        }
-                        let run = federation.accuracy(seed);
-                        done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(run);
-                    }
-                });
-            }
-        });
-        let runs = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let runs = parallel::map(usize::try_from(seeds)?, |seed| federation.accuracy(seed as u64));
         let mut runs = runs.into_iter().collect::<Result<Vec<_>, _>>()?;
         runs.sort_by(f64::total_cmp);
         Ok(match (runs.first(), runs.get(runs.len() / 2), runs.last()) {
@@ -193,6 +179,3 @@ impl Report {
         missed
     }
 }
-
-/// A small machine has two cores.
-const THREADS: usize = 2;

@@ -9,6 +9,8 @@
 
 mod dp;
 mod federation;
+mod parallel;
+mod robust;
 
 use clap::{Parser, Subcommand};
 use std::{
@@ -36,6 +38,12 @@ struct Args {
 enum What {
     /// Accuracy under differential privacy, on handwritten digits
     Dp,
+    /// Accuracy under attack by rule, on handwritten digits and pictures of clothes
+    Robust {
+        /// Only what is promised, and only on digits
+        #[arg(long)]
+        short: bool,
+    },
 }
 
 /// Why nothing could be measured.
@@ -57,10 +65,12 @@ fn main() -> ExitCode {
     let Args { what, seeds, out } = Args::parse();
     let done = match what {
         What::Dp => dp::measure(seeds).and_then(|report| {
-            let text = report.markdown();
-            write(&out, "dp.md", text.as_bytes())?;
-            write(&out, "dp.json", &serde_json::to_vec_pretty(&report)?)?;
-            let _ = io::stdout().lock().write_all(text.as_bytes());
+            show(&out, "dp", &report.markdown(), &report)?;
+            Ok(report.missed())
+        }),
+        What::Robust { short } => robust::measure(seeds, short).and_then(|report| {
+            show(&out, "robust", &report.markdown(), &report)?;
+            report.pictures().try_for_each(|(name, svg)| write(&out, &name, svg.as_bytes()))?;
             Ok(report.missed())
         }),
     };
@@ -72,6 +82,14 @@ fn main() -> ExitCode {
     // Nobody is left to be told when standard error is closed.
     let _ = writeln!(io::stderr().lock(), "error: {said}");
     ExitCode::FAILURE
+}
+
+/// Writes what was measured, and says it.
+fn show(folder: &Path, name: &str, text: &str, report: &impl serde::Serialize) -> Result<(), Failure> {
+    write(folder, &format!("{name}.md"), text.as_bytes())?;
+    write(folder, &format!("{name}.json"), &serde_json::to_vec_pretty(report)?)?;
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+    Ok(())
 }
 
 fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Failure> {

@@ -109,7 +109,7 @@ pub fn not_a_number(own: &[f64]) -> Vec<f64> {
 }
 
 /// Label flip: each class is taught as its mirror image, `classes - 1 - label`.
-pub fn label_flip(labels: &mut [usize], classes: usize) {
+pub fn label_flip(labels: &mut [u32], classes: u32) {
     labels.iter_mut().for_each(|label| *label = (classes.saturating_sub(1)).saturating_sub(*label));
 }
 
@@ -118,14 +118,14 @@ pub fn label_flip(labels: &mut [usize], classes: usize) {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Backdoor {
     /// Features that the trigger sets, and to what.
-    pub trigger: Vec<(usize, f64)>,
+    pub trigger: Vec<(usize, f32)>,
     /// The class that it stands for.
-    pub target: usize,
+    pub target: u32,
 }
 
 impl Backdoor {
     /// Puts the trigger on one example; features that are not there are left out.
-    pub fn stamp(&self, features: &mut [f64]) {
+    pub fn stamp(&self, features: &mut [f32]) {
         for &(at, value) in &self.trigger {
             if let Some(feature) = features.get_mut(at) {
                 *feature = value;
@@ -134,8 +134,8 @@ impl Backdoor {
     }
 
     /// Poisons every `every`-th example, from the first.
-    pub fn poison(&self, examples: &mut [Vec<f64>], labels: &mut [usize], every: usize) {
-        for (features, label) in examples.iter_mut().zip(labels).step_by(every.max(1)) {
+    pub fn poison<'a>(&self, examples: impl IntoIterator<Item = &'a mut [f32]>, labels: &mut [u32], every: usize) {
+        for (features, label) in examples.into_iter().zip(labels).step_by(every.max(1)) {
             self.stamp(features);
             *label = self.target;
         }
@@ -214,9 +214,9 @@ mod tests {
         label_flip(&mut labels, 10);
         assert_eq!(labels, [9, 6, 0]);
         let backdoor = Backdoor { trigger: vec![(0, 1.0), (7, 1.0)], target: 0 };
-        let mut examples = vec![vec![0.5; 3]; 3];
-        backdoor.poison(&mut examples, &mut labels, 2);
-        assert_eq!((labels, examples), (vec![0, 6, 0], vec![vec![1.0, 0.5, 0.5], vec![0.5; 3], vec![1.0, 0.5, 0.5]]));
+        let mut examples = [0.5; 9];
+        backdoor.poison(examples.chunks_mut(3), &mut labels, 2);
+        assert_eq!((labels, examples), (vec![0, 6, 0], [1.0, 0.5, 0.5, 0.5, 0.5, 0.5, 1.0, 0.5, 0.5]));
         assert_eq!(stale(&[&[1.0], &[2.0]], 1), Some(vec![2.0]));
         assert_eq!(stale(&[], 1), None);
         assert!(not_a_number(&[1.0, 2.0])[1].is_nan());

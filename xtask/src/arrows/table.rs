@@ -207,7 +207,7 @@ const PLACES: &[Place] = &[
     Place {
         name: "sordino-evaluate",
         kind: Kind::Tool,
-        ours: &["sordino-codec", "sordino-dp", "sordino-participant", "sordino-wire"],
+        ours: &["sordino-codec", "sordino-dp", "sordino-participant", "sordino-robust", "sordino-wire"],
         others: None,
     },
     Place { name: "xtask", kind: Kind::Tool, ours: &[], others: None },
