@@ -92,7 +92,7 @@ impl Faults {
 /// strings of these lengths, and says who sent them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProofTerms {
-    /// Digest of what is proven.
+    /// Digest of what is proven, and of what else everybody who proves it relies on.
     pub claim: Hash,
     /// Bytes of the commitments that travel, signed, with the sealed shares; at most
     /// [`COMMITMENTS_MAX`](crate::COMMITMENTS_MAX).

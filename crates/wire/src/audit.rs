@@ -281,6 +281,10 @@ impl Manifest {
             if few(survivors.len(), self.context(proven, group).min_survivors) {
                 return Err(AuditError::Names("fewer inputs are in a group's sum than the policy lets open"));
             }
+            // What the sum is divided by is the number of those who were invited.
+            if survivors.len() as u64 > u64::from(proven.stated.cohort) {
+                return Err(AuditError::Names("more inputs are in a group's sum than participants were invited"));
+            }
         }
         Ok(())
     }

@@ -391,11 +391,10 @@ pub enum PolicyError {
          set robustness.proof = \"none\""
     )]
     NoiseClaim(ClaimError),
-    /// The share of noise in an input leaves room for more than the policy allows.
+    /// Rounding, or the share of noise in an input, leaves room for more than the policy allows.
     #[error(
-        "with a share of the noise in it, an input for {model_len} values can be proven to be within {effective_bound:.1} x \
-         clip norm only, above privacy.max_effective_bound = {max}: let the coordinator add the noise (privacy.noise = \
-         \"coordinator\"), protect records (privacy.unit = \"record\"), or raise privacy.max_effective_bound"
+        "an input for {model_len} values can be proven to be within {effective_bound:.1} x clip norm only, above \
+         privacy.max_effective_bound = {max}: {ways_out}, or raise privacy.max_effective_bound"
     )]
     EffectiveBound {
         /// Values of the model.
@@ -404,6 +403,8 @@ pub enum PolicyError {
         effective_bound: f64,
         /// What is allowed.
         max: f64,
+        /// What to change.
+        ways_out: &'static str,
     },
     /// Noise that cannot be drawn.
     #[error("the noise of this policy cannot be drawn: {0}; change encoding.precision_bits or the noise multiplier")]

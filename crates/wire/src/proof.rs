@@ -4,6 +4,7 @@
 //! there is one. An honest input is always within (up to a chance below 2^-59 where it carries noise); what a dishonest
 //! one may do with the room that rounding and noise leave is the [effective bound](RoundProof::effective_bound).
 
+use crate::Digest;
 use crate::policy::{CheckedPolicy, PolicyError, Proof};
 use crate::privacy::{RoundPrivacy, RoundTerms};
 use sordino_codec::Encoding;
@@ -23,6 +24,8 @@ pub struct RoundProof {
     pub effective_bound: f64,
     /// What the coordinator proves of its noise, where it adds it.
     pub noise: Option<NoiseBound>,
+    /// See [`Self::terms`].
+    terms: Digest,
 }
 
 /// What is proven of the noise that the coordinator adds to a sum: its size. Neither that it was drawn from the distribution
@@ -42,7 +45,9 @@ impl RoundProof {
         self.claim.rows() * self.limbs.per_scalar()
     }
 
-    /// What an attempt binds of it.
+    /// What an attempt binds of it: beside the claim also the invited, by whom a sum may be divided, and the noise, which may be
+    /// as large as its own claim says. Participants sign it with their commitments, so that neither is anything else in a
+    /// Release.
     ///
     /// # Panics
     /// Never: the longest claim takes less than a megabyte.
@@ -50,7 +55,7 @@ impl RoundProof {
     pub fn terms(&self) -> ProofTerms {
         let len = |bytes: usize| u32::try_from(bytes).expect("the longest claim takes less than a megabyte");
         ProofTerms {
-            claim: *self.claim.digest(),
+            claim: self.terms.0,
             commitments_len: len(Commitments::byte_len(&self.claim)),
             proof_len: len(sordino_proofs::Proof::byte_len(&self.claim)),
         }
@@ -92,7 +97,7 @@ impl CheckedPolicy {
     /// no proof.
     ///
     /// # Errors
-    /// [`PolicyError`]: the bounds cannot be proven, or the share of noise in an input leaves room for more than
+    /// [`PolicyError`]: the bounds cannot be proven, or rounding and the share of noise in an input leave room for more than
     /// `privacy.max_effective_bound`.
     pub fn round_proof(&self, model_len: usize, terms: &RoundTerms) -> Result<Option<RoundProof>, PolicyError> {
         let policy = self.policy();
@@ -109,8 +114,9 @@ impl CheckedPolicy {
         let bound_at = |claim: &Claim, weight: f64| effective_bound(claim, &encoding, weight);
         let effective_bound = bound_at(&claim, f64::from(encoding.spec().max_weight));
         let max = policy.privacy.max_effective_bound;
-        if model_sigma > 0.0 && effective_bound > max {
-            return Err(PolicyError::EffectiveBound { model_len, effective_bound, max });
+        if effective_bound > max {
+            let ways_out = if model_sigma > 0.0 { WAYS_OUT_OF_NOISE } else { "raise encoding.precision_bits" };
+            return Err(PolicyError::EffectiveBound { model_len, effective_bound, max, ways_out });
         }
         let limbs = BlindingLimbs::new(encoding.bits().get().into(), encoding.spec().cohort_max as usize);
         // A ring that holds the sum of a cohort's inputs has more elements than the cohort has participants.
@@ -124,9 +130,32 @@ impl CheckedPolicy {
             Ok::<_, ClaimError>(NoiseBound { clip_norms: bound_at(&claim, 1.0), claim })
         });
         let noise = noise.transpose().map_err(PolicyError::NoiseClaim)?;
-        Ok(Some(RoundProof { claim, limbs, effective_bound, noise }))
+        let terms = digest_of_terms(&claim, terms, noise.as_ref());
+        Ok(Some(RoundProof { claim, limbs, effective_bound, noise, terms }))
     }
 }
+
+/// A label; the inputs' claim; the invited, 4 bytes; the noise multiplier, 8 bytes; none, or 1 and the noise's claim.
+fn digest_of_terms(claim: &Claim, terms: &RoundTerms, noise: Option<&NoiseBound>) -> Digest {
+    let &RoundTerms { cohort, noise_multiplier } = terms;
+    let mut bytes = TERMS_LABEL.to_vec();
+    bytes.extend_from_slice(claim.digest());
+    bytes.extend_from_slice(&cohort.to_be_bytes());
+    bytes.extend_from_slice(&noise_multiplier.to_bits().to_be_bytes());
+    match noise {
+        None => bytes.push(0),
+        Some(noise) => {
+            bytes.push(1);
+            bytes.extend_from_slice(noise.claim.digest());
+        }
+    }
+    Digest::of(&bytes)
+}
+
+/// Of too much room for a share of the noise.
+const WAYS_OUT_OF_NOISE: &str = "each input has a share of the noise: let the coordinator add it (privacy.noise = \
+    \"coordinator\"), protect records (privacy.unit = \"record\")";
+const TERMS_LABEL: &[u8] = b"sordino/round-terms/v1\n";
 
 /// The bounds of inputs of this encoding that carry noise of these standard deviations, in grid steps.
 fn claim(encoding: &Encoding, model_sigma: f64, metric_sigmas: &[f64]) -> Result<Claim, ClaimError> {
@@ -258,6 +287,32 @@ mod tests {
             "{OPEN}[privacy]\nenabled = false\nclip_norm = {clip_norm:?}\n[encoding]\nmax_weight = {max_weight}\n\
              precision_bits = {precision_bits}\n"
         ))
+    }
+
+    /// What an attempt binds is another thing for each number of invited, multiplier, and bound of the noise.
+    #[test]
+    fn the_invited_and_the_noise_are_bound() {
+        let policy = checked(&format!(
+            "{OPEN}[privacy]\nunit = \"participant\"\nnoise = \"coordinator\"\nnoise_multiplier = 1.1\ntotal_epsilon = 1000.0\n"
+        ));
+        let claim = |cohort: u32, noise_multiplier: f64| {
+            let terms = RoundTerms { cohort, noise_multiplier };
+            policy.round_proof(100, &terms).expect("bounds").expect("a proof").terms().claim
+        };
+        let claims = [claim(10, 1.1), claim(9, 1.1), claim(10, 1.2)];
+        assert!(claims[0] != claims[1] && claims[1] != claims[2] && claims[0] != claims[2], "{claims:?}");
+        let proof = policy.round_proof(100, &policy.terms(10)).expect("bounds").expect("a proof");
+        let without = digest_of_terms(&proof.claim, &policy.terms(10), None);
+        assert_ne!(without, digest_of_terms(&proof.claim, &policy.terms(10), proof.noise.as_ref()));
+    }
+
+    /// Rounding alone can leave too much room, where the grid is coarse and the model long.
+    #[test]
+    fn a_coarse_grid_is_refused_as_well() {
+        let policy = weighted_policy(1.0, 1, 4);
+        let refused = policy.round_proof(1_000_000, &policy.terms(10)).expect_err("32 clip norms");
+        assert!(matches!(refused, PolicyError::EffectiveBound { .. }), "{refused}");
+        assert!(refused.to_string().contains("encoding.precision_bits"), "{refused}");
     }
 
     /// What the encoder lets through at a weight, the claim lets through: never less, and hardly more.

@@ -28,6 +28,7 @@ const fn rounds(name: &'static str) -> Test {
 const CHANGED: Test = audit("audit::tests::evidence_that_was_changed_is_refused_whatever_the_release_says");
 const NAMES: Test = audit("audit::tests::lists_of_names_that_contradict_each_other_are_refused");
 const OTHER_SUMS: Test = audit("audit::tests::sums_that_do_not_open_the_commitments_are_refused");
+const INVITED: Test = audit("audit::tests::a_sum_is_divided_by_those_who_were_invited");
 const NOISE: Test = rounds("proofs::noise_of_the_coordinator_is_proven_and_part_of_what_is_checked");
 const STOPS: Test = rounds("rechecks::a_release_that_does_not_hold_stops_a_site_until_its_owner_accepts_it");
 
@@ -152,6 +153,19 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "Ok(verifier.verify(&submission, ONE).map(drop).unwrap_or(()))",
         )],
         tests: &[rounds("proofs::whose_proof_is_bad_is_named_and_left_out")],
+    },
+    Mutant {
+        name: "a sum may be divided by another number than that of the invited",
+        edits: &[wire("bytes.extend_from_slice(&cohort.to_be_bytes());", "let _ = cohort;")],
+        tests: &[INVITED],
+    },
+    Mutant {
+        name: "more may be in a sum than were invited",
+        edits: &[wire(
+            "if survivors.len() as u64 > u64::from(proven.stated.cohort) {",
+            "if survivors.len() as u64 > u64::from(proven.stated.cohort) && false {",
+        )],
+        tests: &[INVITED],
     },
     Mutant {
         name: "the coordinator releases whatever opens",

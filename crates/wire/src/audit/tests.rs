@@ -438,6 +438,25 @@ fn what_the_release_says_follows_from_policy_and_sum() {
     refused!(|example| example.model_len += 1, AuditError::Stated { .. } | AuditError::Length { .. });
 }
 
+/// A sum is divided by the number of those who were invited, and who proved an input for a group of three signed that.
+#[test]
+fn a_sum_is_divided_by_those_who_were_invited() {
+    refused!(
+        |example| {
+            example.release().cohort.extend([6, 7].map(|number| site(number).parse::<PrincipalId>().unwrap()));
+            example.proof().cohort = 4;
+        },
+        AuditError::Evidence { source: EvidenceError::Signature { .. }, .. }
+    );
+    refused!(
+        |example| {
+            let moved = example.proof().groups[1].survivors.pop().unwrap();
+            example.proof().groups[0].survivors.push(moved);
+        },
+        AuditError::Names("more inputs are in a group's sum than participants were invited")
+    );
+}
+
 #[test]
 fn lists_of_names_that_contradict_each_other_are_refused() {
     let id = |number: usize| site(number).parse::<PrincipalId>().unwrap();
