@@ -22,7 +22,8 @@ const STEPS: &[Step] = &[
     ("demo", demo::run),
     // Behind the demo, whose binary they look at.
     ("noise", noise::run),
-    ("evaluate dp --seeds 2", evaluate::in_short),
+    ("evaluate dp --seeds 2", evaluate::dp_in_short),
+    ("evaluate robust --seeds 1 --short", evaluate::robust_in_short),
     ("chaos --rounds 4 --seed 1", chaos::in_short),
 ];
 
