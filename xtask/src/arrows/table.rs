@@ -134,6 +134,7 @@ const SIM_CORES: &[&str] = &[
 const PLACES: &[Place] = &[
     core("sordino-kernel", &[], KERNEL),
     core("sordino-codec", &["sordino-kernel"], CODEC),
+    core("sordino-strategy", &["sordino-codec"], &[]),
     core("sordino-dp", &[], DP),
     core("sordino-secagg", &["sordino-kernel", "sordino-codec"], SECAGG),
     core("sordino-proofs", &["sordino-kernel"], PROOFS),
