@@ -142,6 +142,8 @@ const WHERE_INPUTS_ARE_PROVEN: &[&str] = &[
     "opening:opened",
     "release:made",
 ];
+/// Around the step of an optimiser: the sum is open; the step is made and its files are there; it is stored; it is told.
+const OF_A_STEP: &[&str] = &["opening:opened", "release:made", "release:stored", "release:committed"];
 const PROVEN: &str = "[robustness]\nproof = \"transparent\"\n";
 
 /// The part of each table that always runs: memory has it and the disk does not, or the disk has it and nobody was told.
@@ -393,7 +395,7 @@ impl Stage {
 
     /// The sites of this process end with their task, and have done this; where inputs are proven, they have checked what was
     /// released as well.
-    async fn end(self, mut summary: Summary) {
+    async fn end(self, mut summary: Summary) -> (Federation, TaskId) {
         let policy = fs::read_to_string(self.federation.home.join("policy.toml")).unwrap();
         if policy.contains("\"transparent\"") {
             summary.checked = summary.finished;
@@ -401,6 +403,7 @@ impl Stage {
         for site in self.sites {
             assert_eq!(tokio::time::timeout(common::service::LIMIT, site).await.unwrap().unwrap(), summary);
         }
+        (self.federation, self.task)
     }
 }
 
@@ -584,12 +587,19 @@ const ATTEMPTS: u32 = 5;
 
 /// The coordinator dies at each of these points, a round for each, and is started again at once: the attempt goes on.
 async fn the_coordinator_dies_at(points: &[&str], more: &str) {
-    let home = tempfile::tempdir().unwrap();
-    let home = home.path();
+    the_coordinator_dies_in(tempfile::tempdir().unwrap().path(), |rounds| policy(rounds) + more, points).await;
+}
+
+/// The same in a folder and under a policy; the federation as it is afterwards.
+async fn the_coordinator_dies_in(
+    home: &Path,
+    policy: impl Fn(usize) -> String,
+    points: &[&str],
+) -> (Federation, TaskId) {
     // Before an attempt begins nobody waits at a gate: these points are armed while the round before them runs.
     let early = |point: &str| point.starts_with("attempt:");
     let rounds = points.len() + points.iter().filter(|point| early(point)).count();
-    let mut stage = Stage::open(home, &(policy(rounds) + more), SITES.len(), false).await;
+    let mut stage = Stage::open(home, &policy(rounds), SITES.len(), false).await;
     let mut number = 0;
     for point in points {
         number += 1;
@@ -604,7 +614,7 @@ async fn the_coordinator_dies_at(points: &[&str], more: &str) {
         }
         stage.check(point, number, 1, &SITES).await;
     }
-    stage.end(Summary { finished: rounds as u64, ..Summary::default() }).await;
+    stage.end(Summary { finished: rounds as u64, ..Summary::default() }).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -618,6 +628,29 @@ async fn the_coordinator_is_killed_at_a_boundary() {
     let whole = [OF_THE_COORDINATOR_UNTIL_SHARES_ARE_DEALT, OF_THE_COORDINATOR_UNTIL_THE_RELEASE].concat();
     assert!(ALWAYS_OF_THE_COORDINATOR.iter().all(|point| whole.contains(point)), "the whole table has them");
     the_coordinator_dies_at(ALWAYS_OF_THE_COORDINATOR, "").await;
+}
+
+/// The coordinator dies before, between and after the step of an optimiser is made and stored: it takes the same step again, from
+/// the state that the last Release ended with, and everybody comes to the same bytes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_optimiser_takes_its_step_once() {
+    let home = tempfile::tempdir().unwrap();
+    let adam = |rounds| policy(rounds).replace("[cohort]", "strategy = \"FedAdam\"\n[cohort]");
+    let (federation, task) = the_coordinator_dies_in(home.path(), adam, OF_A_STEP).await;
+    let mut last = None;
+    for number in 1..=OF_A_STEP.len() as u64 {
+        let states = federation.ended_round(&task, number).await.release.unwrap().optimizer.unwrap();
+        assert!(last.is_none_or(|last| last == states.before), "round {number} goes on from the one before");
+        assert_ne!(states.before, states.after);
+        last = Some(states.after);
+        let round = format!("{task}.{number}");
+        let verify = ["round", "verify", &round, "--as", "fed/admin", "--server", &federation.url, "--output", "json"];
+        let verified = common::sordino_in(home.path(), &verify);
+        verified.ended(0);
+        let verified: serde_json::Value = serde_json::from_str(&verified.stdout).unwrap();
+        assert_eq!(verified["model_recomputed"], true, "{verified}");
+        assert_eq!(verified["optimizer"]["after"], states.after.to_string());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

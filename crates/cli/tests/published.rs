@@ -47,15 +47,19 @@ fn model() -> Vec<u8> {
 
 /// A federation whose three sites have finished the one round of a task.
 async fn trained(federation: &Federation, home: &Path, task: &TaskId) {
+    trained_for(1, federation, home, task).await;
+}
+
+async fn trained_for(rounds: u64, federation: &Federation, home: &Path, task: &TaskId) {
     let running = SITES.iter().zip([0.1, 0.2, 0.3]).map(|(site, shift)| {
         let folder = home.join(site);
         let options = TrainOptions { folder, task: Some(task.clone()), rounds: None, policy: None, dev: None };
         tokio::spawn(train(options, Box::new(Shift(shift)), std::future::pending()))
     });
     for site in running.collect::<Vec<_>>() {
-        assert_eq!(site.await.unwrap().unwrap().finished, 1);
+        assert_eq!(site.await.unwrap().unwrap().finished, rounds);
     }
-    assert_eq!(federation.ended_round(task, 1).await.release.unwrap().survivors.len(), 3);
+    assert_eq!(federation.ended_round(task, rounds).await.release.unwrap().survivors.len(), 3);
 }
 
 fn json(ran: &Ran) -> serde_json::Value {
@@ -240,4 +244,47 @@ async fn a_round_without_proofs_is_not_called_verified() {
     let lying = sordino_in(home, &["round", "verify", "exported"]);
     lying.ended(1);
     assert!(lying.stderr.contains("a weight of 26, and 27 follows"), "{}", lying.stderr);
+}
+
+/// What an optimiser remembers is exported with the round, and counts when the model is computed again; it is no more than the
+/// sums say, so that an auditor may read it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exported_round_has_what_its_optimiser_remembers() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let federation = Federation::found(home, &[]).await;
+    for site in SITES {
+        federation.join(site).await;
+    }
+    let adam = policy("none").replace("rounds = 1", "rounds = 2\nstrategy = \"FedAdam\"");
+    let task = federation.create_task(&adam, &model());
+    trained_for(2, &federation, home, &task).await;
+    let round = format!("{task}.2");
+    federation.run(&["round", "export", &round, "--out", "exported"]);
+    let auditor = ["--as", "fed/auditor", "--server", &federation.url];
+    sordino_in(home, &[&["round", "export", &round, "--out", "audited"], &auditor[..]].concat()).ended(0);
+    let first = federation.ended_round(&task, 1).await.release.unwrap().optimizer.unwrap();
+    drop(federation);
+    let verified = sordino_in(home, &["round", "verify", "exported"]);
+    verified.ended(0);
+    for part in ["moved by the sum", &format!("began with state {}", first.after)] {
+        assert!(verified.stdout.contains(part), "{part}: {}", verified.stdout);
+    }
+    let audited = json(&sordino_in(home, &["round", "verify", "audited", "--output", "json"]));
+    assert_eq!(
+        (&audited["model_recomputed"], &audited["optimizer"]["before"]),
+        (&false.into(), &first.after.to_string().into())
+    );
+    for (file, said) in [
+        ("state-before.safetensors", "the optimiser's state before the round is "),
+        ("state-after.safetensors", "the optimiser's state after the round is "),
+        ("policy.json", "the policy is "),
+    ] {
+        let stderr = with_a_byte_changed(home, file, usize::MAX);
+        assert!(stderr.contains(said), "{file}: {stderr}");
+    }
+    // Without it the model is not said to follow.
+    fs::remove_file(home.join("exported/state-before.safetensors")).unwrap();
+    let without = json(&sordino_in(home, &["round", "verify", "exported", "--output", "json"]));
+    assert_eq!(without["model_recomputed"], false);
 }

@@ -59,6 +59,7 @@ impl Federation {
             .map(|rows| BuiltinTrainer::new(rows, ChaCha20Rng::seed_from_u64(rng.next_u64())))
             .collect();
         let mut model = self.architecture.initial(seed)?;
+        let mut state = self.policy.optimizer().initial(model.values().len());
         for round in 1..=self.policy().task.rounds {
             let info = RoundInfo::of(round, &self.policy().training, self.privacy.as_ref());
             let mut sum = RingVector::zeros(self.encoding.len(), self.encoding.bits());
@@ -77,7 +78,8 @@ impl Federation {
                 round.add_central(&mut sums, &mut NoiseRng::from_os(getrandom::fill)?)?;
             }
             let divisor = RoundPrivacy::divisor(self.privacy.as_ref(), self.sites);
-            model = model.plus(&self.encoding.aggregate(&sums, divisor).mean)?;
+            (state, model) =
+                self.policy.next_model(state.as_ref(), &model, &self.encoding.aggregate(&sums, divisor))?;
         }
         Ok(evaluate(&model, &test)?.accuracy())
     }

@@ -15,7 +15,7 @@ use sordino_identity::FederationId;
 use sordino_secagg::ParticipantId;
 use sordino_wire::api::{Assignment, Millis, Round, RoundState, Task};
 use sordino_wire::audit::{Audited, Files, GroupFiles, Manifest, Trust};
-use sordino_wire::{CheckedPolicy, Digest, RoundId};
+use sordino_wire::{CheckedPolicy, Digest, RoundId, TaskId};
 use std::{collections::BTreeMap, num::NonZeroUsize, time::Duration};
 
 /// What is kept of it, in the site's state folder. Nothing in it is secret.
@@ -30,6 +30,16 @@ pub(crate) struct Releases {
     /// Those that the owner has let be.
     #[serde(default)]
     accepted: Vec<AcceptedRelease>,
+    /// What the last Release of a task that holds has ended with, where its optimiser remembers anything.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    ended_with: BTreeMap<TaskId, EndedWith>,
+}
+
+/// What a Release ended with: where the round that begins with its model goes on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct EndedWith {
+    model: Digest,
+    state: Digest,
 }
 
 /// A Release that is still to be checked.
@@ -109,12 +119,32 @@ impl Releases {
     pub(crate) fn settle(&mut self, round: &RoundId, verdict: &Verdict) {
         match verdict {
             Verdict::Later(_) => {}
-            Verdict::Holds(_) | Verdict::None => drop(self.awaited.remove(round)),
+            Verdict::Holds(audited) => {
+                self.awaited.remove(round);
+                self.goes_on(round, audited);
+            }
+            Verdict::None => drop(self.awaited.remove(round)),
             Verdict::Doubted(reason) => {
                 self.awaited.remove(round);
                 self.doubted.insert(round.clone(), Doubt { reason: reason.clone(), at: now() });
             }
         }
+    }
+
+    /// Compares what a round's optimiser went on from with what the Release ended with whose model the round began with: no
+    /// single Release shows whether its state before is that one.
+    fn goes_on(&mut self, round: &RoundId, audited: &Audited) {
+        let Some(states) = audited.optimizer else { return };
+        let last = self.ended_with.get(&round.task).filter(|last| last.model == audited.model_before);
+        if let Some(last) = last.filter(|last| last.state != states.before) {
+            let (said, was) = (states.before, last.state);
+            let reason =
+                format!("it goes on from the optimiser's state {said}, and the Release before it ended with {was}");
+            self.doubted.insert(round.clone(), Doubt { reason, at: now() });
+            return;
+        }
+        let ended = EndedWith { model: audited.model_after, state: states.after };
+        self.ended_with.insert(round.task.clone(), ended);
     }
 
     /// A Release that does not hold, and why; the oldest round first.
@@ -198,11 +228,20 @@ impl Checker {
             Err(ClientError::Refused(_)) => None,
             model => Some(model.map_err(undelivered)?),
         };
+        let state = match manifest.state_before() {
+            None => None,
+            Some((_, limit)) => match self.client.get_file(&format!("{path}/optimizer/before"), limit).await {
+                // As with the model.
+                Err(ClientError::Refused(_)) => None,
+                state => Some(state.map_err(undelivered)?),
+            },
+        };
         let roots = self.trust.chains.anchors().clone();
         let trust = Trust { roots, during: Duration::from_millis(awaited.since)..=since_epoch() };
         let audited = off_thread(move || {
             let groups = groups.iter().map(|(sum, evidence)| GroupFiles { sum, evidence }).collect::<Vec<_>>();
-            let files = Files { sum: &sum, groups: &groups, before: before.as_deref(), after: None };
+            let (before, state_before) = (before.as_deref(), state.as_deref());
+            let files = Files { sum: &sum, groups: &groups, before, after: None, state_before, state_after: None };
             manifest.verify(&files, &trust, threads()).map_err(|error| causes(&error))
         });
         let audited = audited.await?.map_err(Verdict::Doubted)?;
@@ -258,6 +297,7 @@ const THREADS_MAX: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use sordino_wire::api::ReleaseOptimizer;
 
     fn assignment(number: u64, attempt: u32) -> Assignment {
         Assignment {
@@ -303,6 +343,51 @@ mod tests {
         assert_eq!((accepted.doubt.as_str(), accepted.reason.as_str()), ("it is wrong", "I have asked"));
         assert_eq!(releases.doubt(), None);
         assert_eq!(releases.accept(&round, "again"), None);
+    }
+
+    /// A Release that holds by itself, of a round between two models and two states.
+    fn holds(number: u64, models: [u8; 2], states: [u8; 2]) -> (RoundId, Verdict) {
+        let round = assignment(number, 1).round;
+        let [model_before, model_after] = models.map(|byte| Digest([byte; 32]));
+        let [before, after] = states.map(|byte| Digest([byte; 32]));
+        let audited = Audited {
+            round: round.clone(),
+            federation: "example.org".parse().unwrap(),
+            policy: Digest([3; 32]),
+            model_before,
+            model_after,
+            model_recomputed: true,
+            optimizer: Some(ReleaseOptimizer { before, after }),
+            sum: Digest([4; 32]),
+            weight: 3,
+            metrics: BTreeMap::new(),
+            survivors: Vec::new(),
+            bounds: None,
+        };
+        (round, Verdict::Holds(Box::new(audited)))
+    }
+
+    /// Each Release holds by itself; that an optimiser's state was exchanged between two rounds shows from both.
+    #[test]
+    fn a_state_that_is_not_the_last_one_is_doubted() {
+        let mut releases = Releases::default();
+        for (number, models, states) in [(1, [1, 2], [10, 11]), (2, [2, 3], [11, 12])] {
+            let (round, verdict) = holds(number, models, states);
+            releases.settle(&round, &verdict);
+            assert_eq!(releases.doubt(), None);
+        }
+        // After rounds that this site has not seen there is nothing to compare with.
+        let (round, verdict) = holds(4, [8, 9], [20, 21]);
+        releases.settle(&round, &verdict);
+        assert_eq!(releases.doubt(), None);
+        let json = serde_json::to_vec(&releases).unwrap();
+        let mut releases: Releases = serde_json::from_slice(&json).unwrap();
+        let (round, verdict) = holds(5, [9, 1], [20, 22]);
+        releases.settle(&round, &verdict);
+        let (doubted, reason) = releases.doubt().unwrap();
+        assert_eq!(doubted, &round);
+        assert!(reason.contains("it goes on from the optimiser's state 1414"), "{reason}");
+        assert!(reason.contains("ended with 1515"), "{reason}");
     }
 
     #[test]

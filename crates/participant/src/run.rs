@@ -337,7 +337,11 @@ impl Site {
                     summary.checked += 1;
                     let (inputs, sum) = (audited.survivors.len(), audited.sum);
                     let effective_bound = audited.bounds.as_ref().map(|bounds| bounds.effective_bound);
-                    tracing::info!(%round, inputs, effective_bound, %sum, "checked: the released sum is that of proven inputs");
+                    let model_recomputed = audited.model_recomputed;
+                    tracing::info!(%round, inputs, effective_bound, model_recomputed, %sum, "checked: the released sum is that of proven inputs");
+                    if !model_recomputed {
+                        tracing::warn!(%round, "the next model was not computed again: the coordinator does not hand out the model before it, or what its optimiser remembered");
+                    }
                 }
                 Verdict::None => tracing::debug!(%round, "nothing was released, nothing is to be checked"),
                 Verdict::Later(why) => {

@@ -196,6 +196,16 @@ impl Store {
         query.fetch_optional(self.readers()).await?.map(|row| round(&row)).transpose()
     }
 
+    /// The task's last round before this one that ended with a Release.
+    ///
+    /// # Errors
+    /// Only where the database fails.
+    pub async fn last_release(&self, task: &str, before: u64) -> Result<Option<RoundRow>, StoreError> {
+        let select = "SELECT * FROM rounds WHERE task = $1 AND number < $2 AND state = $3 ORDER BY number DESC LIMIT 1";
+        let query = sqlx::query(select).bind(task).bind(signed("the round", before)?).bind(round_state::COMPLETE);
+        query.fetch_optional(self.readers()).await?.map(|row| round(&row)).transpose()
+    }
+
     /// Rounds of a task in order, those after number `after`, at most `limit` and [`PAGE_MAX`](crate::PAGE_MAX).
     ///
     /// # Errors

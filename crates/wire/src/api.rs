@@ -228,6 +228,18 @@ pub struct Release {
     /// What shows that the sum is that of inputs within their bounds; absent where the policy asks for no proof.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<ReleaseProof>,
+    /// What the strategy remembers between rounds; absent where it remembers nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optimizer: Option<ReleaseOptimizer>,
+}
+
+/// What the optimiser remembers, as files: `GET /v1/rounds/{round}/optimizer/{before|after}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseOptimizer {
+    /// What the round's step began with: what the task's last Release ended with, or the first state of all.
+    pub before: Digest,
+    /// What it ended with.
+    pub after: Digest,
 }
 
 /// What was proven of every input in a Release, and where the evidence is.

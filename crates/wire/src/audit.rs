@@ -10,13 +10,14 @@ mod error;
 
 pub use error::{AuditError, File};
 
-use crate::api::{Assignment, Release, ReleaseGroup, ReleaseProof, Round};
+use crate::api::{Assignment, Release, ReleaseGroup, ReleaseOptimizer, ReleaseProof, Round};
 use crate::evidence::{Claimed, InputEvidence, SumEvidence};
 use crate::{CheckedPolicy, Digest, RoundId, RoundPrivacy, RoundProof};
 use serde::Serialize;
-use sordino_codec::{Divisor, Encoding, FileLimits, Sums, Tensors};
+use sordino_codec::{Aggregate, Divisor, Encoding, FileLimits, Sums, Tensors};
 use sordino_identity::{FederationId, PrincipalId, Role, TrustAnchors, decode_chain};
 use sordino_secagg::{CERTIFICATES_MAX, CertificateKey, Context, ParticipantId};
+use sordino_strategy::{ServerOptimizer, State};
 use std::{
     collections::BTreeMap,
     num::{NonZeroU32, NonZeroUsize},
@@ -33,6 +34,15 @@ pub struct Manifest {
     encoding: Encoding,
     divisor: Divisor,
     proven: Option<Proven>,
+    /// What the strategy remembers, where it does.
+    remembered: Option<Remembered>,
+}
+
+/// What is said of what the optimiser remembers.
+struct Remembered {
+    stated: ReleaseOptimizer,
+    /// The first state of all, if the round is said to begin with it.
+    first: Option<State>,
 }
 
 /// What is said of inputs that carry proofs.
@@ -55,6 +65,11 @@ pub struct Files<'a> {
     pub before: Option<&'a [u8]>,
     /// The model that came of it, where it is there.
     pub after: Option<&'a [u8]>,
+    /// What the optimiser remembered before the round, where it is there; [`Manifest::state_before`] says whether it is asked
+    /// for.
+    pub state_before: Option<&'a [u8]>,
+    /// What it remembered after it, where it is there.
+    pub state_after: Option<&'a [u8]>,
 }
 
 /// The files of one group.
@@ -88,8 +103,13 @@ pub struct Audited {
     pub model_before: Digest,
     /// The model that came of it.
     pub model_after: Digest,
-    /// Whether that was computed again, from the model before and the sum. Without the model before it is not.
+    /// Whether that was computed again, from the model before, what the optimiser remembered, and the sum. Without one of
+    /// these it is not.
     pub model_recomputed: bool,
+    /// What the optimiser remembered before and after, where it remembers anything. That the state before is the one that the
+    /// task's Release before this one ended with shows from that Release, and from nothing here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optimizer: Option<ReleaseOptimizer>,
     /// The sum.
     pub sum: Digest,
     /// Sum of the weights.
@@ -190,8 +210,9 @@ impl Manifest {
             (None, None) => None,
             (asked, _) => return Err(AuditError::Proof { asked: asked.is_some() }),
         };
+        let remembered = Remembered::new(policy.optimizer(), round, &release, model_len)?;
         let (policy, federation, round) = (policy.clone(), federation.clone(), round.clone());
-        let manifest = Self { policy, federation, round, release, encoding, divisor, proven };
+        let manifest = Self { policy, federation, round, release, encoding, divisor, proven, remembered };
         manifest.check_survivor_counts()?;
         Ok(manifest)
     }
@@ -200,6 +221,14 @@ impl Manifest {
     #[must_use]
     pub fn groups(&self) -> &[ReleaseGroup] {
         self.proven.as_ref().map_or(&[], |proven| &proven.stated.groups)
+    }
+
+    /// The file that [`Manifest::verify`] needs of what the optimiser remembered before the round, and its bytes at most; none
+    /// where nothing is remembered, or the round begins with the first state, which follows from the policy.
+    #[must_use]
+    pub fn state_before(&self) -> Option<(Digest, usize)> {
+        let remembered = self.remembered.as_ref().filter(|remembered| remembered.first.is_none())?;
+        Some((remembered.stated.before, State::file_len_max(self.encoding.spec().model_len)))
     }
 
     /// Bytes of the sum, and of a group's.
@@ -237,20 +266,16 @@ impl Manifest {
         let aggregate = self.encoding.aggregate(&sums, self.divisor);
         same("a weight of", &release.weight, &aggregate.weight_sum)?;
         let names = self.policy.policy().encoding.metrics.iter().map(|metric| metric.name.clone());
-        let metrics: BTreeMap<_, _> = names.zip(aggregate.metrics).collect();
+        let metrics: BTreeMap<_, _> = names.zip(aggregate.metrics.iter().copied()).collect();
         if release.metrics != metrics {
             return Err(differ("metrics", &format!("{:?}", release.metrics), &format!("{metrics:?}")));
         }
-        if let Some(before) = files.before {
-            is_named(File::ModelBefore, before, self.round.model)?;
-            let before = Tensors::from_safetensors(before, &FileLimits::default())?;
-            let found = Digest::of(&before.plus(&aggregate.mean)?.to_safetensors());
-            if found != release.model {
-                return Err(AuditError::NextModel { stated: release.model, found });
-            }
-        }
+        let model_recomputed = self.verify_step(files, &aggregate)?;
         if let Some(after) = files.after {
             is_named(File::ModelAfter, after, release.model)?;
+        }
+        if let (Some(remembered), Some(after)) = (&self.remembered, files.state_after) {
+            is_named(File::StateAfter, after, remembered.stated.after)?;
         }
         Ok(Audited {
             round: self.round.id.clone(),
@@ -258,13 +283,44 @@ impl Manifest {
             policy: self.policy.digest(),
             model_before: self.round.model,
             model_after: release.model,
-            model_recomputed: files.before.is_some(),
+            model_recomputed,
+            optimizer: release.optimizer,
             sum: release.sum,
             weight: release.weight,
             metrics,
             survivors: release.survivors.clone(),
             bounds,
         })
+    }
+
+    /// Computes the next model again, and what the optimiser remembers next; false where a file for that is not there.
+    fn verify_step(&self, files: &Files<'_>, aggregate: &Aggregate) -> Result<bool, AuditError> {
+        let release = &self.release;
+        if let (Some(remembered), Some(state)) = (&self.remembered, files.state_before) {
+            is_named(File::StateBefore, state, remembered.stated.before)?;
+        }
+        let Some(before) = files.before else { return Ok(false) };
+        is_named(File::ModelBefore, before, self.round.model)?;
+        let before = Tensors::from_safetensors(before, &FileLimits::default())?;
+        let (model_len, second) = (self.encoding.spec().model_len, self.policy.optimizer().has_second_moment());
+        let state = match (&self.remembered, files.state_before) {
+            (None, _) => None,
+            (Some(Remembered { first: Some(first), .. }), _) => Some(first.clone()),
+            (Some(_), Some(state)) => Some(State::from_bytes(state, model_len, second)?),
+            (Some(_), None) => return Ok(false),
+        };
+        let (state, next) = self.policy.next_model(state.as_ref(), &before, aggregate)?;
+        let found = Digest::of(&next.to_safetensors());
+        if found != release.model {
+            return Err(AuditError::NextModel { stated: release.model, found });
+        }
+        if let (Some(remembered), Some(state)) = (&self.remembered, state) {
+            let (stated, found) = (remembered.stated.after, Digest::of(&state.to_bytes()));
+            if found != stated {
+                return Err(AuditError::NextState { stated, found });
+            }
+        }
+        Ok(true)
     }
 
     /// No sum opens with fewer inputs than the policy asks for.
@@ -376,6 +432,30 @@ impl Manifest {
         let metrics = tail.split_off(1);
         let weight = u64::try_from(tail[0]).map_err(|_| AuditError::Weight { found: tail[0] })?;
         Ok(Sums { model, weight, metrics, contributors })
+    }
+}
+
+impl Remembered {
+    /// What a Release states of what the optimiser remembers, if that fits the policy and the round.
+    fn new(
+        optimizer: ServerOptimizer,
+        round: &Round,
+        release: &Release,
+        model_len: usize,
+    ) -> Result<Option<Self>, AuditError> {
+        let stated = match (release.optimizer, optimizer.is_stateful()) {
+            (Some(stated), true) => stated,
+            (None, false) => return Ok(None),
+            (_, asked) => return Err(AuditError::Optimizer { asked }),
+        };
+        let first = optimizer.initial(model_len);
+        let found = first.as_ref().map(|state| Digest::of(&state.to_bytes()));
+        let first = first.filter(|_| found == Some(stated.before));
+        // Nothing was released before it that could have moved the state.
+        if let (1, None, Some(found)) = (round.id.number, &first, found) {
+            return Err(AuditError::FirstState { stated: stated.before, found });
+        }
+        Ok(Some(Self { stated, first }))
     }
 }
 

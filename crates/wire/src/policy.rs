@@ -5,8 +5,10 @@
 
 mod later;
 mod privacy;
+mod strategy;
 
 pub use privacy::{Amplification, NOISE_MULTIPLIER, Placement, Privacy, PrivacyUnit, Schedule};
+pub use strategy::{Strategy, StrategySection};
 
 use crate::Digest;
 use crate::api::Assignment;
@@ -46,6 +48,9 @@ pub struct Policy {
     /// How the participants' own trainer works.
     #[serde(default)]
     pub training: Training,
+    /// Numbers of the strategy.
+    #[serde(default, skip_serializing_if = "StrategySection::is_empty")]
+    pub strategy: StrategySection,
 }
 
 /// `[task]`
@@ -89,14 +94,6 @@ pub enum Visibility {
     Sealed,
     /// Each update, inside TLS.
     Open,
-}
-
-/// How the mean of the updates becomes the next model.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Strategy {
-    /// Weighted mean of the updates, added (McMahan et al. 2017).
-    #[default]
-    FedAvg,
 }
 
 /// `[cohort]`
@@ -297,6 +294,16 @@ pub enum PolicyError {
     /// Names of metrics must be distinct and plain.
     #[error("encoding.metrics: {0:?} is not a name of 1 to 32 of [a-z0-9_], or is named twice")]
     MetricName(String),
+    /// A number that the strategy has no use for.
+    #[error("{key} is no number of task.strategy = \"{strategy}\" but of {of}: leave it out, or choose one of these")]
+    NotOfStrategy {
+        /// The policy's key.
+        key: &'static str,
+        /// The strategy.
+        strategy: Strategy,
+        /// Those that have it.
+        of: String,
+    },
     /// No threshold stands the faults: for some size of the cohort, dropouts and colluders together are too many.
     #[error("cohort.max_dropout_fraction and cohort.max_corrupt_fraction ask for too much")]
     Topology(#[from] NoTopology),
@@ -500,6 +507,7 @@ impl Policy {
         self.place_noise();
         self.refuse_what_is_not_here()?;
         self.check_ranges()?;
+        self.resolve_strategy()?;
         self.check_privacy_ranges()?;
         self.check_topology()?;
         // The length of the model is not known here; one value shows whether cohort, weights and grid fit at all.

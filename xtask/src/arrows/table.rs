@@ -142,7 +142,7 @@ const PLACES: &[Place] = &[
     core("sordino-identity", &[], IDENTITY),
     core(
         "sordino-wire",
-        &["sordino-codec", "sordino-dp", "sordino-secagg", "sordino-proofs", "sordino-identity"],
+        &["sordino-codec", "sordino-strategy", "sordino-dp", "sordino-secagg", "sordino-proofs", "sordino-identity"],
         WIRE,
     ),
     core("sordino-sim", SIM_CORES, SIM),
@@ -153,6 +153,7 @@ const PLACES: &[Place] = &[
         "sordino-coordinator",
         &[
             "sordino-codec",
+            "sordino-strategy",
             "sordino-dp",
             "sordino-secagg",
             "sordino-proofs",
@@ -186,6 +187,7 @@ const PLACES: &[Place] = &[
             "sordino-identity",
             "sordino-wire",
             "sordino-sim",
+            "sordino-strategy",
             "sordino-store",
             "sordino-coordinator",
             "sordino-participant",

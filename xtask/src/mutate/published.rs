@@ -29,6 +29,7 @@ const CHANGED: Test = audit("audit::tests::evidence_that_was_changed_is_refused_
 const NAMES: Test = audit("audit::tests::lists_of_names_that_contradict_each_other_are_refused");
 const OTHER_SUMS: Test = audit("audit::tests::sums_that_do_not_open_the_commitments_are_refused");
 const INVITED: Test = audit("audit::tests::a_sum_is_divided_by_those_who_were_invited");
+const OTHER_STATE: Test = audit("audit::tests::another_state_is_refused");
 const NOISE: Test = rounds("proofs::noise_of_the_coordinator_is_proven_and_part_of_what_is_checked");
 const STOPS: Test = rounds("rechecks::a_release_that_does_not_hold_stops_a_site_until_its_owner_accepts_it");
 
@@ -143,8 +144,21 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the next model need not follow from the sum",
-        edits: &[wire("            if found != release.model {", "            if found != release.model && false {")],
+        edits: &[wire("        if found != release.model {", "        if found != release.model && false {")],
         tests: &[audit("audit::tests::a_model_that_was_not_moved_by_the_sum_is_refused"), STOPS],
+    },
+    Mutant {
+        name: "what the optimiser remembers need not follow from the sum",
+        edits: &[wire("            if found != stated {", "            if found != stated && false {")],
+        tests: &[OTHER_STATE],
+    },
+    Mutant {
+        name: "a task may begin with any state of its optimiser",
+        edits: &[wire(
+            "let (1, None, Some(found)) = (round.id.number, &first, found)",
+            "let (0, None, Some(found)) = (round.id.number, &first, found)",
+        )],
+        tests: &[OTHER_STATE],
     },
     Mutant {
         name: "the coordinator takes any proof",

@@ -9,6 +9,7 @@
 //! | `sum.i64` | the sum |
 //! | `group-N.sum.i64`, `group-N.evidence` | those of each group of a Release with norm proofs |
 //! | `model-before.safetensors`, `model-after.safetensors` | the models, where the exporter may read models |
+//! | `state-before.safetensors`, `state-after.safetensors` | what the optimiser remembers, where the strategy has one that does |
 //!
 //! None of it is secret, and no key is among it.
 
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sordino_codec::MAX_FILE_BYTES;
 use sordino_identity::{FederationId, TrustAnchors};
 use sordino_participant::{Client, ClientError};
+use sordino_strategy::State;
 use sordino_wire::{
     CheckedPolicy, Code, Digest, Policy, RoundId,
     api::{ReleaseGroup, Round, Task},
@@ -35,6 +37,8 @@ pub(super) struct Archive {
     groups: Vec<(u32, Vec<u8>, Vec<u8>)>,
     before: Option<Vec<u8>>,
     after: Option<Vec<u8>>,
+    /// What the optimiser remembered, before and after.
+    states: [Option<Vec<u8>>; 2],
 }
 
 /// `export.json`
@@ -69,9 +73,16 @@ impl Archive {
             groups.push((group.group, sum, evidence));
         }
         let (before, after) = (model(client, round.model).await?, model(client, release.model).await?);
+        let mut states = [None, None];
+        if release.optimizer.is_some() {
+            let max = state_max(sum.len());
+            for (state, when) in states.iter_mut().zip(["before", "after"]) {
+                *state = Some(client.get_file(&format!("/v1/rounds/{id}/optimizer/{when}"), max).await?);
+            }
+        }
         let policy = serde_json::to_vec(&task.policy).map_err(|error| Failure::Stdout(error.into()))?;
         let head = Head { format: FORMAT, federation, round: id.clone(), policy_digest: task.policy_digest };
-        Ok(Self { head, policy, round, root_pem, sum, groups, before, after })
+        Ok(Self { head, policy, round, root_pem, sum, groups, before, after, states })
     }
 
     /// Writes a folder that does not exist yet; none of it stays if it cannot be written whole.
@@ -96,9 +107,12 @@ impl Archive {
             write(&group_sum(*group), sum)?;
             write(&group_evidence(*group), evidence)?;
         }
-        for (name, model) in [(BEFORE, &self.before), (AFTER, &self.after)] {
-            if let Some(model) = model {
-                write(name, model)?;
+        let [state_before, state_after] = &self.states;
+        for (name, file) in
+            [(BEFORE, &self.before), (AFTER, &self.after), (STATE_BEFORE, state_before), (STATE_AFTER, state_after)]
+        {
+            if let Some(bytes) = file {
+                write(name, bytes)?;
             }
         }
         Ok(())
@@ -122,16 +136,19 @@ impl Archive {
             let sum = read(&group_sum(number), SUM_MAX)?;
             groups.push((number, sum, read(&group_evidence(number), evidence_max(group))?));
         }
-        let model = |name: &str| {
-            if folder.join(name).exists() { read(name, MAX_FILE_BYTES).map(Some) } else { Ok(None) }
+        let sum = read(SUM, SUM_MAX)?;
+        let optional = |name: &str, max: usize| {
+            if folder.join(name).exists() { read(name, max).map(Some) } else { Ok(None) }
         };
+        let state_max = state_max(sum.len());
         Ok(Self {
             policy: read(POLICY, TEXT_MAX)?,
             root_pem: files::read_text(&folder.join(ROOT), TEXT_MAX as u64)?,
-            sum: read(SUM, SUM_MAX)?,
+            sum,
             groups,
-            before: model(BEFORE)?,
-            after: model(AFTER)?,
+            before: optional(BEFORE, MAX_FILE_BYTES)?,
+            after: optional(AFTER, MAX_FILE_BYTES)?,
+            states: [optional(STATE_BEFORE, state_max)?, optional(STATE_AFTER, state_max)?],
             head,
             round,
         })
@@ -155,7 +172,8 @@ impl Archive {
         let groups = self.groups.iter().map(|(_, sum, evidence)| GroupFiles { sum, evidence });
         let groups: Vec<_> = groups.collect();
         let (before, after) = (self.before.as_deref(), self.after.as_deref());
-        let files = Files { sum: &self.sum, groups: &groups, before, after };
+        let [state_before, state_after] = self.states.each_ref().map(Option::as_deref);
+        let files = Files { sum: &self.sum, groups: &groups, before, after, state_before, state_after };
         manifest.verify(&files, &Trust { roots, during: Trust::time_of(&self.round) }, threads)
     }
 
@@ -208,6 +226,11 @@ fn evidence_max(group: &ReleaseGroup) -> usize {
     group.survivors.len().saturating_add(BESIDE_INPUTS).saturating_mul(INPUT_MAX)
 }
 
+/// Bytes of an optimiser's state, at most: two f32 for each value, of which the sum has 8 bytes.
+fn state_max(sum_bytes: usize) -> usize {
+    State::file_len_max(sum_bytes / 8)
+}
+
 /// Version of the layout.
 const FORMAT: u32 = 1;
 const HEAD: &str = "export.json";
@@ -217,6 +240,8 @@ const ROOT: &str = "root.pem";
 const SUM: &str = "sum.i64";
 const BEFORE: &str = "model-before.safetensors";
 const AFTER: &str = "model-after.safetensors";
+const STATE_BEFORE: &str = "state-before.safetensors";
+const STATE_AFTER: &str = "state-after.safetensors";
 /// Bytes of a text: a round of the largest cohort.
 const TEXT_MAX: usize = 64 << 20;
 /// Bytes of a sum: 8 for each value of the largest model as F16, and some metrics.

@@ -7,6 +7,7 @@ use sordino_identity::{CoordinatorUrl, Fingerprint, TrustAnchors};
 use sordino_participant::accept_release;
 use sordino_wire::{
     RoundId,
+    api::ReleaseOptimizer,
     audit::{Audited, Bounds},
 };
 use std::{
@@ -149,8 +150,16 @@ impl Report {
         lines.push(if self.audited.model_recomputed {
             ("model", format!("{model_after} is {model_before} moved by the sum"))
         } else {
-            ("model", format!("{model_after}; not computed again, since {model_before} is not here"))
+            let missing = "that, or what the optimiser remembered, is not here";
+            ("model", format!("{model_after}; not computed again from {model_before}, since {missing}"))
         });
+        lines.extend(self.audited.optimizer.iter().flat_map(|ReleaseOptimizer { before, after }| {
+            let compare = "compare it with what the task's Release before this one ended with";
+            [
+                ("optimiser", format!("began with state {before}: {compare}")),
+                ("optimiser", format!("ended with {after}")),
+            ]
+        }));
         match &self.audited.bounds {
             Some(bounds) => lines.extend(self.bound_lines(bounds)),
             None => lines.extend([

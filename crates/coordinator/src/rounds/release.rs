@@ -8,15 +8,17 @@ use crate::{
     app::App,
     budget::{self, BudgetError},
 };
-use sordino_codec::{Aggregate, DecodeError, FileLimits, ModelFileError, Sums, Tensors, TensorsError};
+use sordino_codec::{DecodeError, FileLimits, ModelFileError, Sums, Tensors};
 use sordino_dp::ledger::Granted;
 use sordino_dp::noise::{NoiseError, Unseeded};
 use sordino_identity::PrincipalId;
 use sordino_proofs::ProveError;
 use sordino_secagg::{ParticipantId, Step};
 use sordino_store::{RoundOutcome, Store, StoreError};
+use sordino_strategy::{State, StateError, StepError};
 use sordino_wire::api::{
-    FailedGroup, PlannedCohort, Release, ReleaseGroup, ReleaseNoise, ReleasePrivacy, ReleaseProof, WorstParticipant,
+    FailedGroup, PlannedCohort, Release, ReleaseGroup, ReleaseNoise, ReleaseOptimizer, ReleasePrivacy, ReleaseProof,
+    WorstParticipant,
 };
 use sordino_wire::{CheckedPolicy, Digest, RoundPrivacy, policy::PrivacyUnit};
 use std::{
@@ -34,8 +36,11 @@ pub(super) enum ReleaseError {
     #[error("the model of the round cannot be read")]
     Model(#[from] ModelFileError),
     /// The mean moves a weight out of its dtype's range.
-    #[error("the next model has a value that its dtype cannot hold")]
-    Values(#[from] TensorsError),
+    #[error("the sum leads to no next model")]
+    Values(#[from] StepError),
+    /// The optimiser's state of the last Release.
+    #[error("what the optimiser remembers cannot be read")]
+    State(#[from] StateError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -115,11 +120,12 @@ impl Charged {
 
 /// Stores the next model and the sum, and describes them.
 ///
+/// - `before`: the task's Release before this one, if there is one: the optimiser goes on from what it ended with.
 /// - `refused`: whose inputs were refused in the round, and why.
 pub(super) async fn publish(
     store: &Store,
     policy: &CheckedPolicy,
-    (model, limits): (Digest, FileLimits),
+    (model, limits, before): (Digest, FileLimits, Option<&Release>),
     attempt: &Attempt,
     (ended, charged): (Ended, Option<Charged>),
     (refused, last_round): (BTreeMap<ParticipantId, String>, bool),
@@ -143,13 +149,25 @@ pub(super) async fn publish(
     let (step, ring_bits) = (encoding.step(), encoding.bits().get());
     let sums = total(passed.iter().map(|summed| &summed.sums)).ok_or(ReleaseError::Name)?;
     let (contributors, groups) = (sums.contributors, u32::try_from(passed.len()).map_err(|_| ReleaseError::Name)?);
-    let work = move || -> Result<(Aggregate, Vec<u8>, Vec<u8>), ReleaseError> {
+    let state = remembered(store, policy, encoding.spec().model_len, before).await?;
+    let (stepping, first) = (policy.clone(), state.clone());
+    let work = move || -> Result<_, ReleaseError> {
         let aggregate = encoding.aggregate(&sums, divisor);
-        let next = Tensors::from_safetensors(&old, &limits)?.plus(&aggregate.mean)?.to_safetensors();
-        Ok((aggregate, next, bytes_of(&sums)))
+        let old = Tensors::from_safetensors(&old, &limits)?;
+        let (state, next) = stepping.next_model(first.as_ref(), &old, &aggregate)?;
+        Ok((aggregate, next.to_safetensors(), state.map(|state| state.to_bytes()), bytes_of(&sums)))
     };
-    let (aggregate, next, integers) = tokio::task::spawn_blocking(work).await.map_err(|_| ReleaseError::Cut)??;
+    let stepped = tokio::task::spawn_blocking(work).await.map_err(|_| ReleaseError::Cut)??;
+    let (aggregate, next, next_state, integers) = stepped;
     let model_bytes = next.len() as u64;
+    let optimizer = match state.zip(next_state) {
+        None => None,
+        // The state before is there already, unless it is the first one.
+        Some((before, after)) => Some(ReleaseOptimizer {
+            before: Digest(store.blobs().put(before.to_bytes()).await?),
+            after: Digest(store.blobs().put(after).await?),
+        }),
+    };
     let new_model = store.blobs().put(next).await?;
     let sum = store.blobs().put(integers).await?;
 
@@ -189,10 +207,24 @@ pub(super) async fn publish(
             Some(proving) => Some(proven(store, attempt, proving, (passed, failed)).await?),
             None => None,
         },
+        optimizer,
     };
     let release_json = serde_json::to_string(&release).map_err(|_| ReleaseError::Name)?;
     let outcome = RoundOutcome { release_json, new_model, model_bytes, task_done: last_round };
     Ok(Published { release, outcome, checks })
+}
+
+/// What the optimiser remembers: what the last Release ended with, or what it begins with.
+async fn remembered(
+    store: &Store,
+    policy: &CheckedPolicy,
+    model_len: usize,
+    before: Option<&Release>,
+) -> Result<Option<State>, ReleaseError> {
+    let optimizer = policy.optimizer();
+    let Some(last) = before.and_then(|release| release.optimizer) else { return Ok(optimizer.initial(model_len)) };
+    let bytes = store.blobs().read(&last.after.0, State::file_len_max(model_len) as u64).await?;
+    Ok(Some(State::from_bytes(&bytes, model_len, optimizer.has_second_moment())?))
 }
 
 /// How the checks came out, to be kept: none where inputs carry no proof.

@@ -36,6 +36,7 @@ pub fn routes() -> Routes {
         .get("/v1/tasks/{task}/rounds", Permission::ReadRounds, list)
         .get("/v1/rounds/{round}", Permission::ReadRounds, read)
         .get("/v1/rounds/{round}/sum", Permission::ReadRelease, sum)
+        .get("/v1/rounds/{round}/optimizer/{when}", Permission::ReadRelease, optimizer)
         .get("/v1/rounds/{round}/groups/{group}/sum", Permission::ReadRelease, group_sum)
         .get("/v1/rounds/{round}/groups/{group}/evidence", Permission::ReadRelease, evidence)
         .get("/v1/rounds/{round}/attempts/{attempt}/messages/{step}", Permission::TakePartInRound, fetch)
@@ -133,6 +134,24 @@ async fn read(State(app): State<Arc<App>>, Named(id): Named<RoundId>) -> Result<
 async fn sum(State(app): State<Arc<App>>, headers: HeaderMap, Named(id): Named<RoundId>) -> Result<Response, ApiError> {
     let release = released(&app, &id).await?;
     blob(&app, &headers, release.sum).await
+}
+
+/// What the optimiser remembered, `before` the round or `after` it. It follows from sums that the caller may read.
+async fn optimizer(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Named((id, when)): Named<(RoundId, String)>,
+) -> Result<Response, ApiError> {
+    let states = released(&app, &id).await?.optimizer;
+    let state = match (states, when.as_str()) {
+        (Some(states), "before") => states.before,
+        (Some(states), "after") => states.after,
+        _ => {
+            let detail = format!("the Release of round {id} has no optimiser state of that name");
+            return Err(ApiError::new(Code::NotFound, detail));
+        }
+    };
+    blob(&app, &headers, state).await
 }
 
 async fn group_sum(

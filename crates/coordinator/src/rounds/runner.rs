@@ -22,7 +22,11 @@ use sordino_store::{
     AttemptStart, Findings, NewRefusal, RoundRow, StoreError, TaskRow, attempt_state, crash_point, round_state,
     task_state,
 };
-use sordino_wire::{CheckedPolicy, Digest, Policy, RoundId, api::Assignment, policy::SUMS_PER_MODEL_MAX};
+use sordino_wire::{
+    CheckedPolicy, Digest, Policy, RoundId,
+    api::{Assignment, Release},
+    policy::SUMS_PER_MODEL_MAX,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -283,7 +287,8 @@ async fn complete(
 ) -> Result<Next, Failed> {
     let id = attempt.id();
     let (round, number) = (id.round.number, id.attempt);
-    let model = (Digest(task.model), app.model_limits());
+    let before = last_release(app, task, round).await?;
+    let model = (Digest(task.model), app.model_limits(), before.as_ref());
     let last_round = round >= policy.policy().task.rounds;
     let refused = attempt.refused().await;
     let mut findings = found(task, policy, ended.shown(), &refused);
@@ -327,6 +332,13 @@ async fn complete(
     clean(app, &task.id, round, number).await;
     crash_point!("release:cleaned");
     Ok(if task_done { Next::TaskEnded } else { Next::GoOn })
+}
+
+/// The task's Release before this round, if there is one: what the next one goes on from.
+async fn last_release(app: &App, task: &TaskRow, round: u64) -> Result<Option<Release>, Failed> {
+    let row = app.store.last_release(&task.id, round).await?;
+    let release = row.and_then(|row| row.release_json).map(|json| serde_json::from_str(&json).map_err(retry));
+    release.transpose()
 }
 
 /// Whose inputs were refused in a round, and why: in this attempt, and in those before.

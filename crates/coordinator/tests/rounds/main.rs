@@ -19,6 +19,7 @@ mod schedule;
 mod site;
 mod stage;
 mod standing;
+mod strategies;
 mod uploads;
 #[path = "../service/wire.rs"]
 mod wire;
@@ -168,7 +169,7 @@ async fn dropouts_at_every_step() {
 /// from journal and spool alone, and its sum holds the inputs of before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_finishes_the_same_attempt() {
-    restart_in_an_attempt([KeyType::Ed25519; 6]).await;
+    Box::pin(restart_in_an_attempt([KeyType::Ed25519; 6])).await;
 }
 
 /// The same where half of the sites have P-256 keys, also the one that falls silent: they sign with randomness, and what
@@ -176,7 +177,7 @@ async fn a_restart_finishes_the_same_attempt() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_finishes_the_same_attempt_of_sites_with_keys_of_both_kinds() {
     let kinds = [KeyType::Ed25519, KeyType::P256, KeyType::Ed25519, KeyType::P256, KeyType::Ed25519, KeyType::P256];
-    restart_in_an_attempt(kinds).await;
+    Box::pin(restart_in_an_attempt(kinds)).await;
 }
 
 async fn restart_in_an_attempt(kinds: [KeyType; 6]) {

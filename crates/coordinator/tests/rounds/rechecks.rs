@@ -120,7 +120,7 @@ fn doubted(ended: Result<Summary, TrainError>, lie: &str) -> String {
 /// not, until its owner lets it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_that_does_not_hold_stops_a_site_until_its_owner_accepts_it() {
-    let (federation, site, told) = released().await;
+    let (federation, site, told) = Box::pin(released()).await;
     let awaited = site.releases();
     let id = told.round.id.clone();
     let flip = |bytes: &mut Vec<u8>, at: usize| bytes[at] ^= 1;
@@ -177,7 +177,7 @@ async fn a_release_that_does_not_hold_stops_a_site_until_its_owner_accepts_it() 
 /// What was noted before a restart is checked after it. That nothing can be had is no failure, and is asked for again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_is_checked_after_a_restart_and_waited_for() {
-    let (federation, site, told) = released().await;
+    let (federation, site, told) = Box::pin(released()).await;
     let awaited = site.releases();
     let (id, path) = (told.round.id.clone(), format!("/v1/rounds/{}", told.round.id));
     let trains = async |said: Said| {
@@ -207,7 +207,7 @@ async fn a_release_is_checked_after_a_restart_and_waited_for() {
 /// The site remembers what it has committed to: what it has not sent is not its input, whoever signed it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_input_that_was_never_sent_is_noticed() {
-    let (federation, site, told) = released().await;
+    let (federation, site, told) = Box::pin(released()).await;
     let mut awaited = site.releases();
     let sent = &mut awaited["awaited"][told.round.id.to_string()]["attempts"]["1"];
     assert!(sent["commitments"].is_string(), "{sent}");
@@ -221,7 +221,7 @@ async fn an_input_that_was_never_sent_is_noticed() {
 /// The next round is trained while the last one is checked, and nothing of it is sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn not_a_word_of_the_next_round_is_said_before_the_last_one_holds() {
-    let (federation, site, told) = released().await;
+    let (federation, site, told) = Box::pin(released()).await;
     let mut said = told.changed(|told| {
         told.evidence[3_000] ^= 1;
         (told.task.round, told.task.model) = (2, Digest::of(&told.after));

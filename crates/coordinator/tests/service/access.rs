@@ -21,6 +21,7 @@ fn filled(path: &str) -> String {
         ("{attempt}", "1".into()),
         ("{group}", "0".into()),
         ("{step}", "AdvertiseKeys".into()),
+        ("{when}", "before".into()),
     ];
     let filled = names.iter().fold(path.to_owned(), |path, (variable, name)| path.replace(variable, name));
     assert!(!filled.contains('{'), "{filled}: a variable without a name");

@@ -2,8 +2,8 @@
 
 use crate::{MODEL, NOW, event, start, task_named, with_attempt};
 use sordino_store::{
-    CheckRow, Findings, NewCheck, NewCulprit, NewDispute, NewEvent, NewRefusal, RoundOutcome, Store, StoreError,
-    round_state, task_state,
+    AttemptStart, CheckRow, Findings, NewCheck, NewCulprit, NewDispute, NewEvent, NewRefusal, RoundOutcome, Store,
+    StoreError, round_state, task_state,
 };
 use std::fs;
 use tempfile::tempdir;
@@ -297,6 +297,24 @@ async fn a_task_is_halted_once() {
     with_attempt(&store, "u").await;
     store.complete_round("u", 1, 1, (outcome("r", true), Findings::default()), NOW).await.unwrap();
     refused(store.halt_task("u", "too late", NOW).await, "complete already");
+}
+
+/// What an optimiser goes on from is the last Release, whatever has failed since.
+#[tokio::test]
+async fn the_last_release_is_found_behind_rounds_that_failed() {
+    let folder = tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    with_attempt(&store, "t").await;
+    assert_eq!(store.last_release("t", 1).await.unwrap(), None);
+    store.complete_round("t", 1, 1, (outcome("first", false), Findings::default()), NOW).await.unwrap();
+    let second = AttemptStart { model: [8; 32], ..start("t", 2, 1) };
+    store.begin_attempt(second, NOW).await.unwrap();
+    store.fail_round("t", 2, ("nobody came", Findings::default()), false, NOW).await.unwrap();
+    for before in [2, 3] {
+        let row = store.last_release("t", before).await.unwrap().unwrap();
+        assert_eq!((row.number, row.release_json.as_deref()), (1, Some("first")));
+    }
+    assert_eq!(store.last_release("t", 1).await.unwrap(), None);
 }
 
 fn outcome(release: &str, task_done: bool) -> RoundOutcome {

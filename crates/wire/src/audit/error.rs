@@ -2,7 +2,8 @@
 
 use crate::evidence::EvidenceError;
 use crate::{Digest, PolicyError, RoundId};
-use sordino_codec::{ModelFileError, TensorsError};
+use sordino_codec::ModelFileError;
+use sordino_strategy::{StateError, StepError};
 use std::fmt;
 
 /// A file of a Release.
@@ -18,6 +19,10 @@ pub enum File {
     ModelBefore,
     /// The model that came of it.
     ModelAfter,
+    /// What the optimiser remembered before the round.
+    StateBefore,
+    /// What it remembered after it.
+    StateAfter,
 }
 
 /// What does not fit in a published round, and where.
@@ -111,9 +116,36 @@ pub enum AuditError {
     /// The model before is no model.
     #[error("the model before the round cannot be read")]
     Model(#[from] ModelFileError),
+    /// The state before is none of this policy's strategy.
+    #[error("the optimiser's state before the round cannot be read")]
+    State(#[from] StateError),
+    /// A Release that names states where the strategy has none, or none where it has.
+    #[error("the policy's strategy {}, and the Release {}", remembers(*.asked), names_states(!*.asked))]
+    Optimizer {
+        /// Whether the strategy remembers anything.
+        asked: bool,
+    },
+    /// A first round that does not begin with the first state.
+    #[error("the first round begins with the optimiser's state {stated}, and that of the policy's strategy is {found}")]
+    FirstState {
+        /// In the Release.
+        stated: Digest,
+        /// Computed.
+        found: Digest,
+    },
     /// The sum is not one over the model before.
     #[error("the sum does not move the model before the round")]
-    Move(#[from] TensorsError),
+    Move(#[from] StepError),
+    /// The state after is another one.
+    #[error(
+        "the optimiser's state after the round is said to be {stated}, and the state before moved by the sum is {found}"
+    )]
+    NextState {
+        /// In the Release.
+        stated: Digest,
+        /// Computed.
+        found: Digest,
+    },
     /// The model after is another one.
     #[error("the model after the round is said to be {stated}, and the model before moved by the sum is {found}")]
     NextModel {
@@ -132,8 +164,18 @@ impl fmt::Display for File {
             Self::Evidence(group) => write!(out, "the evidence of group {group}"),
             Self::ModelBefore => out.write_str("the model before the round"),
             Self::ModelAfter => out.write_str("the model after the round"),
+            Self::StateBefore => out.write_str("the optimiser's state before the round"),
+            Self::StateAfter => out.write_str("the optimiser's state after the round"),
         }
     }
+}
+
+fn remembers(asked: bool) -> &'static str {
+    if asked { "remembers a state between rounds" } else { "remembers nothing between rounds" }
+}
+
+fn names_states(names: bool) -> &'static str {
+    if names { "names states" } else { "names none" }
 }
 
 fn proofs(asked: bool) -> &'static str {

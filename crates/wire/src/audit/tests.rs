@@ -93,6 +93,8 @@ struct Example {
     groups: Vec<(Vec<u8>, Vec<u8>)>,
     before: Option<Vec<u8>>,
     after: Option<Vec<u8>>,
+    state_before: Option<Vec<u8>>,
+    state_after: Option<Vec<u8>>,
     trust: Trust,
     /// What [`Example::resign`] signs with.
     keys: BTreeMap<String, std::sync::Arc<PrincipalKey>>,
@@ -222,6 +224,8 @@ impl Example {
             groups: files,
             before: Some(before),
             after: None,
+            state_before: None,
+            state_after: None,
             trust: Trust { roots: authorities.anchors(), during: NOW..=NOW },
             keys,
         };
@@ -243,14 +247,31 @@ impl Example {
         let privacy = checked(&self.policy).round_privacy(VALUES, terms).unwrap();
         let divisor = RoundPrivacy::divisor(privacy.as_ref(), NonZeroU32::new(6).unwrap());
         let aggregate = encoding.aggregate(&sums, divisor);
-        let after = model(0.5).plus(&aggregate.mean).unwrap().to_safetensors();
+        let policy = checked(&self.policy);
+        let state = self.state(&policy);
+        let (next, after) = policy.next_model(state.as_ref(), &model(0.5), &aggregate).unwrap();
+        let after = after.to_safetensors();
+        self.state_after = next.as_ref().map(State::to_bytes);
+        let states = state.zip(next).map(|(before, after)| ReleaseOptimizer {
+            before: Digest::of(&before.to_bytes()),
+            after: Digest::of(&after.to_bytes()),
+        });
         let sum = Digest::of(&self.sum);
         let release = self.release();
         release.sum = sum;
         release.model = Digest::of(&after);
+        release.optimizer = states;
         release.weight = aggregate.weight_sum;
         release.metrics = BTreeMap::from([("loss".to_owned(), aggregate.metrics[0])]);
         self.after = Some(after);
+    }
+
+    /// What the optimiser remembered before the round.
+    fn state(&self, policy: &CheckedPolicy) -> Option<State> {
+        let optimizer = policy.optimizer();
+        let stored = self.state_before.as_ref();
+        let read = |bytes: &Vec<u8>| State::from_bytes(bytes, VALUES, optimizer.has_second_moment()).unwrap();
+        stored.map(read).or_else(|| optimizer.initial(VALUES))
     }
 
     fn release(&mut self) -> &mut Release {
@@ -298,7 +319,9 @@ impl Example {
         for (group, files) in manifest.groups().iter().zip(&groups) {
             assert!(files.evidence.len() <= manifest.evidence_len_max(group), "honest evidence is fetched whole");
         }
-        manifest.verify(&Files { sum: &self.sum, groups: &groups, before, after }, &self.trust, ONE)
+        let (state_before, state_after) = (self.state_before.as_deref(), self.state_after.as_deref());
+        let files = Files { sum: &self.sum, groups: &groups, before, after, state_before, state_after };
+        manifest.verify(&files, &self.trust, ONE)
     }
 }
 
@@ -318,6 +341,7 @@ fn release(survivors: Vec<PrincipalId>, ring_bits: u8, proof: Option<ReleaseProo
         privacy: None,
         refused: BTreeMap::new(),
         proof,
+        optimizer: None,
     }
 }
 
@@ -749,4 +773,81 @@ fn a_round_without_proofs_is_checked_as_far_as_it_goes() {
         example.release().sum = Digest::of(&example.sum.clone());
     };
     assert!(matches!(refused(&negative), AuditError::Weight { found: -3 }));
+}
+
+/// The same round under a strategy that remembers.
+static ADAM: LazyLock<Example> =
+    LazyLock::new(|| Example::new("example.org", &POLICY.replace("rounds = 2", "rounds = 2\nstrategy = \"FedAdam\"")));
+
+/// A round that begins with a state which was moved before.
+fn later() -> Example {
+    let mut example = ADAM.clone();
+    let policy = checked(&example.policy);
+    let optimizer = policy.optimizer();
+    let (moved, _) = optimizer.step(optimizer.initial(VALUES).as_ref(), &model(0.25), &[0.125; VALUES]).unwrap();
+    example.state_before = moved.map(|state| state.to_bytes());
+    let terms = policy.terms(3);
+    example.settle(&policy.encoding(VALUES, &terms).unwrap(), &terms);
+    example
+}
+
+#[test]
+fn the_next_model_is_computed_through_the_optimiser() {
+    let audited = ADAM.audit().unwrap();
+    let states = audited.optimizer.unwrap();
+    assert!(audited.model_recomputed && states.before != states.after);
+    // The first state follows from the policy, and needs no file.
+    let policy = checked(&ADAM.policy);
+    assert_eq!(states.before, Digest::of(&policy.optimizer().initial(VALUES).unwrap().to_bytes()));
+    let later = later();
+    let audited = later.audit().unwrap();
+    assert!(audited.model_recomputed && audited.optimizer.unwrap().before != states.before);
+    assert_ne!(audited.model_after, ADAM.audit().unwrap().model_after, "what is remembered counts");
+    let manifest = |example: &Example| {
+        let followed = (&policy, example.stated_policy);
+        Manifest::new(followed, &example.federation, &example.round, VALUES).unwrap().state_before()
+    };
+    assert_eq!(manifest(&ADAM), None);
+    let (digest, limit) = manifest(&later).unwrap();
+    assert_eq!(digest, Digest::of(later.state_before.as_ref().unwrap()));
+    assert!(later.state_before.as_ref().unwrap().len() <= limit);
+    // What is not there is not needed, and not said to be found.
+    let without = Example { state_before: None, state_after: None, ..later };
+    assert!(!without.audit().unwrap().model_recomputed);
+}
+
+#[test]
+fn another_state_is_refused() {
+    let refused = |change: &dyn Fn(&mut Example)| {
+        let mut example = later();
+        change(&mut example);
+        example.audit().unwrap_err()
+    };
+    let other = || checked(&ADAM.policy).optimizer().initial(VALUES).unwrap().to_bytes();
+    let error = refused(&|example| example.state_before = Some(other()));
+    assert!(matches!(error, AuditError::Digest { file: File::StateBefore, .. }), "{error}");
+    let error = refused(&|example| example.state_after = Some(other()));
+    assert!(matches!(error, AuditError::Digest { file: File::StateAfter, .. }), "{error}");
+    // A Release that names the other files: digests alone are no defence.
+    let error = refused(&|example| {
+        example.state_before = Some(other());
+        example.release().optimizer.as_mut().unwrap().before = Digest::of(&other());
+    });
+    assert!(matches!(error, AuditError::NextModel { .. }), "{error}");
+    let error = refused(&|example| {
+        example.state_after = Some(other());
+        example.release().optimizer.as_mut().unwrap().after = Digest::of(&other());
+    });
+    assert!(matches!(error, AuditError::NextState { .. }), "{error}");
+    let error = refused(&|example| {
+        example.state_before = Some(b"no state".to_vec());
+        example.release().optimizer.as_mut().unwrap().before = Digest::of(b"no state");
+    });
+    assert!(matches!(error, AuditError::State(_)), "{error}");
+    let error = refused(&|example| example.release().optimizer = None);
+    assert!(matches!(error, AuditError::Optimizer { asked: true }), "{error}");
+    let error = refused(&|example| example.round.id.number = 1);
+    assert!(matches!(error, AuditError::FirstState { .. }), "{error}");
+    let states = ADAM.clone().release().optimizer;
+    refused!(|example| example.release().optimizer = states, AuditError::Optimizer { asked: false });
 }

@@ -30,12 +30,8 @@ const LATER: [Later; 3] = later! {
 const ONE_GROUP: &str = "leave it out: all participants are in one group";
 
 /// Strategies of later versions, as their papers name them.
-const STRATEGIES: [&str; 15] = [
-    "FedAvgM",
+const STRATEGIES: [&str; 11] = [
     "FedProx",
-    "FedAdam",
-    "FedYogi",
-    "FedAdagrad",
     "FedNova",
     "SCAFFOLD",
     "FedMedian",
