@@ -61,7 +61,7 @@ impl Federation {
         let mut model = self.architecture.initial(seed)?;
         let mut state = self.policy.optimizer().initial(model.values().len());
         for round in 1..=self.policy().task.rounds {
-            let info = RoundInfo::of(round, &self.policy().training, self.privacy.as_ref());
+            let info = RoundInfo::of(round, self.policy(), self.privacy.as_ref());
             let mut sum = RingVector::zeros(self.encoding.len(), self.encoding.bits());
             for trainer in &mut trainers {
                 let trained = trainer.train(&model, &info)?;

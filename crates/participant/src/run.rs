@@ -603,8 +603,7 @@ impl Site {
     }
 
     async fn train(&self, assignment: &Assignment, job: &Job) -> Result<Trained, TrainError> {
-        let training = &job.policy.policy().training;
-        let round = RoundInfo::of(assignment.round.number, training, job.privacy.as_ref());
+        let round = RoundInfo::of(assignment.round.number, job.policy.policy(), job.privacy.as_ref());
         let (trainer, model) = (self.trainer.clone(), job.model.clone());
         let work = move || trainer.lock().unwrap_or_else(PoisonError::into_inner).train(&model, &round);
         let trained = tokio::task::spawn_blocking(work).await.map_err(|_| TrainError::Cut)?;

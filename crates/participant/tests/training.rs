@@ -84,7 +84,7 @@ fn federated(seed: u64, clip_norm: f64) -> f64 {
         shares.map(|share| BuiltinTrainer::new(share, ChaCha20Rng::seed_from_u64(rng.next_u64()))).collect();
     let mut model = MLP.initial(seed).unwrap();
     for round in 1..=20 {
-        let info = RoundInfo { round, hyperparameters: Hyperparameters::demo(), privacy: None };
+        let info = RoundInfo { round, hyperparameters: Hyperparameters::demo(), proximal_mu: 0.0, privacy: None };
         let mut alive: Vec<usize> = (0..PARTICIPANTS).collect();
         for _ in 0..2 {
             alive.swap_remove((rng.next_u64() % alive.len() as u64) as usize);
@@ -118,7 +118,7 @@ fn a_federation_with_skewed_labels_and_dropouts_learns_the_digits() {
 fn a_round_of_the_builtin_trainer() {
     let (train, _) = Dataset::digits();
     let model = MLP.initial(3).unwrap();
-    let info = RoundInfo { round: 1, hyperparameters: CENTRAL, privacy: None };
+    let info = RoundInfo { round: 1, hyperparameters: CENTRAL, proximal_mu: 0.0, privacy: None };
     let run = || BuiltinTrainer::new(train.clone(), ChaCha20Rng::seed_from_u64(4)).train(&model, &info).unwrap();
     let trained = run();
     assert_eq!(trained, run());
@@ -135,7 +135,7 @@ fn a_round_of_the_builtin_trainer() {
 fn what_does_not_belong_together_is_refused() {
     let (train, _) = Dataset::digits();
     let mut trainer = BuiltinTrainer::new(train, ChaCha20Rng::seed_from_u64(1));
-    let info = RoundInfo { round: 1, hyperparameters: CENTRAL, privacy: None };
+    let info = RoundInfo { round: 1, hyperparameters: CENTRAL, proximal_mu: 0.0, privacy: None };
     let wide = Architecture::Softmax { features: 65, classes: 10 }.initial(1).unwrap();
     let error = trainer.train(&wide, &info).unwrap_err();
     assert!(matches!(error, TrainError::Model(ModelError::Features { model: 65, data: 64 })), "{error}");

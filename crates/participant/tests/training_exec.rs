@@ -26,14 +26,14 @@ fn hyperparameters() -> Hyperparameters {
 
 /// Runs the script with `$1` naming a file that holds `update`, and shows that no scratch folder is left behind.
 fn run(script: &str, update: &[u8], timeout: Duration) -> Result<Trained, ExecError> {
-    run_round(script, update, timeout, None)
+    run_round(script, update, timeout, (0.0, None))
 }
 
 fn run_round(
     script: &str,
     update: &[u8],
     timeout: Duration,
-    privacy: Option<RecordPrivacy>,
+    (proximal_mu, privacy): (f64, Option<RecordPrivacy>),
 ) -> Result<Trained, ExecError> {
     let folder = tempfile::tempdir().unwrap();
     let (scratch, prepared) = (folder.path().join("scratch"), folder.path().join("prepared"));
@@ -41,7 +41,8 @@ fn run_round(
     std::fs::write(&prepared, update).unwrap();
     let args = ["-c", script, "sh"].map(OsString::from).into_iter().chain([prepared.into_os_string()]).collect();
     let mut trainer = ExecTrainer::new("/bin/sh", args, timeout).with_scratch(&scratch);
-    let result = trainer.train(&model(), &RoundInfo { round: 4, hyperparameters: hyperparameters(), privacy });
+    let round = RoundInfo { round: 4, hyperparameters: hyperparameters(), proximal_mu, privacy };
+    let result = trainer.train(&model(), &round);
     assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 0, "a scratch folder was left behind");
     result.map_err(|error| match error {
         TrainError::Exec(error) => error,
@@ -76,6 +77,15 @@ fn a_program_is_told_what_to_do() {
     assert_eq!((got.tensors, got.num_examples, got.metrics.len()), (model(), 1, 0));
 }
 
+#[test]
+fn a_program_is_told_of_a_proximal_term() {
+    let script = r#"cp "$SORDINO_MODEL_IN" "$SORDINO_UPDATE_OUT"
+        printf '{"num_examples": 1}' > "$SORDINO_METRICS_OUT"
+        [ "$SORDINO_PROXIMAL_MU" = 0.125 ] || { echo "got $SORDINO_PROXIMAL_MU" >&2; exit 1; }
+        [ "$(env | grep -c ^SORDINO_)" = 9 ] || { env | grep ^SORDINO_ >&2; exit 1; }"#;
+    assert_eq!(run_round(script, b"", PATIENT, (0.125, None)).unwrap().tensors, model());
+}
+
 /// What else the environment holds under our prefix may be secret. The test above is run again in a process that has
 /// such a variable.
 #[test]
@@ -101,7 +111,7 @@ fn failure_is_quoted() {
 fn a_program_that_is_not_there() {
     let mut trainer = ExecTrainer::new("/nowhere/trainer", Vec::new(), PATIENT);
     let error = trainer
-        .train(&model(), &RoundInfo { round: 1, hyperparameters: hyperparameters(), privacy: None })
+        .train(&model(), &RoundInfo { round: 1, hyperparameters: hyperparameters(), proximal_mu: 0.0, privacy: None })
         .unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, TrainError::Exec(ExecError::Start { .. })), "{text}");
@@ -210,7 +220,7 @@ fn privacy() -> RecordPrivacy {
 /// Runs a program that trains and writes this metrics file, in a round that hides records.
 fn run_private(metrics: &str) -> Result<Trained, ExecError> {
     let script = format!("cp \"$1\" \"$SORDINO_UPDATE_OUT\" && printf '%s' '{metrics}' > \"$SORDINO_METRICS_OUT\"");
-    run_round(&script, &trained().to_safetensors(), PATIENT, Some(privacy()))
+    run_round(&script, &trained().to_safetensors(), PATIENT, (0.0, Some(privacy())))
 }
 
 /// The program is told how to hide records, says that it did, and how many rows it has goes no further.
@@ -223,7 +233,7 @@ fn a_program_that_hides_records() {
         [ "$(env | grep -c ^SORDINO_)" = 13 ] || { env | grep ^SORDINO_ >&2; exit 1; }
         printf '{"num_examples": 700, "metrics": {"correct": 3}, "privacy": {"example_clip": 0.5,
             "noise_multiplier": 1.25, "sampling_rate": 0.125, "steps": 9}}' > "$SORDINO_METRICS_OUT""#;
-    let got = run_round(script, b"", PATIENT, Some(privacy())).unwrap();
+    let got = run_round(script, b"", PATIENT, (0.0, Some(privacy()))).unwrap();
     assert_eq!((got.tensors, got.num_examples, got.metrics["correct"]), (model(), 1, 3.0));
     let more = r#""privacy": {"example_clip": 0.4, "noise_multiplier": 2, "sampling_rate": 0.1, "steps": 8}"#;
     assert_eq!(run_private(&format!(r#"{{"num_examples": 7, {more}}}"#)).unwrap().num_examples, 1);
@@ -267,7 +277,7 @@ fn a_program_that_hides_records_too_little_or_does_not_say() {
 fn a_missing_scratch_folder_is_named() {
     let mut trainer = ExecTrainer::new("/bin/sh", Vec::new(), PATIENT).with_scratch(Path::new("/nowhere"));
     let error = trainer
-        .train(&model(), &RoundInfo { round: 1, hyperparameters: hyperparameters(), privacy: None })
+        .train(&model(), &RoundInfo { round: 1, hyperparameters: hyperparameters(), proximal_mu: 0.0, privacy: None })
         .unwrap_err();
     assert_eq!(error.to_string(), "the model could not be handed over in /nowhere");
 }

@@ -304,6 +304,17 @@ pub enum PolicyError {
         /// Those that have it.
         of: String,
     },
+    /// A step that leads back beyond the model that it leads back to.
+    #[error(
+        "strategy.proximal_mu = {mu} times training.learning_rate = {rate} is above 1: each step would lead beyond the model \
+         that it is to lead back to; lower one of them"
+    )]
+    ProximalStep {
+        /// mu.
+        mu: f64,
+        /// Of a site's step.
+        rate: f64,
+    },
     /// No threshold stands the faults: for some size of the cohort, dropouts and colluders together are too many.
     #[error("cohort.max_dropout_fraction and cohort.max_corrupt_fraction ask for too much")]
     Topology(#[from] NoTopology),

@@ -27,7 +27,7 @@ fn honest(scene: &Scene, lesson: &Lesson) -> Result<f64, Box<dyn Error + Send + 
     let mut trainers: Vec<_> = rows.zip(0..).map(|(rows, number)| BuiltinTrainer::new(rows, rng(number))).collect();
     let mut rounding = ChaCha20Rng::seed_from_u64(scene.seed);
     for round in 1..=scene.rounds {
-        let info = RoundInfo::of(round, &policy.policy().training, None);
+        let info = RoundInfo::of(round, policy.policy(), None);
         let mut sum = RingVector::zeros(encoding.len(), encoding.bits());
         for trainer in &mut trainers {
             let trained = trainer.train(&model, &info)?;

@@ -217,7 +217,7 @@ impl Setting {
     fn info(&self, round: u64) -> RoundInfo {
         let Self { batch_size, learning_rate, .. } = *self;
         let hyperparameters = Hyperparameters { local_epochs: 2, batch_size, learning_rate, momentum: 0.0 };
-        RoundInfo { round, hyperparameters, privacy: None }
+        RoundInfo { round, hyperparameters, proximal_mu: 0.0, privacy: None }
     }
 
     /// The trigger: four pixels in a corner.

@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 
 use super::dataset::Dataset;
 use super::model::{Architecture, Batch, Network};
-use super::sgd::{Diverged, Hyperparameters};
+use super::sgd::{Diverged, Hyperparameters, Proximal};
 use super::trainer::{EVALUATION_BATCH, METRIC_CORRECT, METRIC_LOSS_SUM, TrainError};
 
 /// How a round's training hides single records. All numbers are public and the same at every site.
@@ -91,7 +91,8 @@ impl Randomness {
 }
 
 /// Trains in place. A row whose gradient is not finite adds nothing, and the sum's rounding is within what
-/// [`SumGrid`] charges for, so that no single row decides whether this fails.
+/// [`SumGrid`] charges for, so that no single row decides whether this fails. With `proximal_mu`, [`Proximal`] is added behind
+/// the noise.
 ///
 /// The caller has checked that architecture, weights and data belong together, the hyperparameters, and the privacy.
 #[expect(clippy::cast_possible_truncation, reason = "rates are at most f32::MAX, a gradient beyond it diverges")]
@@ -99,22 +100,29 @@ pub(super) fn train(
     architecture: Architecture,
     weights: &mut [f32],
     data: &Dataset,
-    hyperparameters: &Hyperparameters,
+    (hyperparameters, proximal_mu): (&Hyperparameters, f64),
     privacy: &RecordPrivacy,
     randomness: &mut Randomness,
 ) -> Result<(), TrainError> {
+    let proximal = Proximal::new(proximal_mu, weights);
     let (rate, momentum) = (hyperparameters.learning_rate as f32, hyperparameters.momentum as f32);
     let divisor = f64::from(hyperparameters.batch_size);
     let grid = SumGrid::new(privacy.example_clip, weights.len() as u64, privacy.noise_multiplier)?;
     let mut network = Network::new(architecture);
     let (mut gradients, mut velocity) = (GradientSum::new(weights.len()), vec![0.0f32; weights.len()]);
+    let mut noised = vec![0.0f32; weights.len()];
     let mut rows = Vec::new();
     for step in 1..=privacy.steps {
         draw(data.rows(), privacy.sampling_rate, &mut *randomness.draws, &mut rows);
         let sum = gradients.of_rows(&mut network, weights, data, &rows, privacy.example_clip);
         grid.noise(sum, &mut randomness.noise)?;
-        for ((weight, velocity), &mut sum) in weights.iter_mut().zip(&mut velocity).zip(sum) {
-            *velocity = momentum * *velocity + (sum / divisor) as f32;
+        noised.iter_mut().zip(sum).for_each(|(noised, sum)| *noised = (*sum / divisor) as f32);
+        // Behind the noise: it knows nothing of records.
+        if let Some(proximal) = &proximal {
+            proximal.add_to(&mut noised, weights);
+        }
+        for ((weight, velocity), gradient) in weights.iter_mut().zip(&mut velocity).zip(&noised) {
+            *velocity = momentum * *velocity + gradient;
             *weight -= rate * *velocity;
         }
         // Of the weights and not of a loss: they may be seen, it may not.

@@ -45,6 +45,8 @@ const STDERR_GRACE: Duration = Duration::from_millis(500);
 /// - `SORDINO_METRICS_OUT`: path to write `{"num_examples": N, "metrics": {"name": value, …}}` to; `metrics` may be
 ///   left out, each value is a sum over the local rows;
 /// - `SORDINO_ROUND`, `SORDINO_LOCAL_EPOCHS`, `SORDINO_BATCH_SIZE`, `SORDINO_LEARNING_RATE`, `SORDINO_MOMENTUM`;
+/// - under `FedProx` `SORDINO_PROXIMAL_MU`: the program adds `mu (w - w_t)` to each gradient, for the weights `w_t` that it was
+///   given; under [`RecordPrivacy`] behind the noise;
 /// - under [`RecordPrivacy`] its fields: `SORDINO_DP_EXAMPLE_CLIP`, `SORDINO_DP_NOISE_MULTIPLIER`,
 ///   `SORDINO_DP_SAMPLING_RATE`, `SORDINO_DP_STEPS`, and `SORDINO_DP_RECORD_MAX` as a JSON object.
 ///
@@ -108,6 +110,9 @@ impl ExecTrainer {
         command.env("SORDINO_BATCH_SIZE", hyperparameters.batch_size.to_string());
         command.env("SORDINO_LEARNING_RATE", hyperparameters.learning_rate.to_string());
         command.env("SORDINO_MOMENTUM", hyperparameters.momentum.to_string());
+        if round.proximal_mu > 0.0 {
+            command.env("SORDINO_PROXIMAL_MU", round.proximal_mu.to_string());
+        }
         if let Some(privacy) = &round.privacy {
             let RecordPrivacy { example_clip, noise_multiplier, sampling_rate, steps, record_max } = privacy;
             command.env("SORDINO_DP_EXAMPLE_CLIP", example_clip.to_string());

@@ -99,15 +99,18 @@ pub struct Diverged {
 /// al. 2013, "On the Importance of Initialization and Momentum in Deep Learning", eq. 1 and 2, with the rate taken out
 /// of `v`).
 ///
+/// With `proximal_mu`, [`Proximal`] is added to each `g`.
+///
 /// The caller has checked that architecture, weights and data belong together, and the hyperparameters.
 #[expect(clippy::cast_possible_truncation, reason = "rates are at most f32::MAX, a batch at most all rows")]
 pub(super) fn train(
     architecture: Architecture,
     weights: &mut [f32],
     data: &Dataset,
-    hyperparameters: &Hyperparameters,
+    (hyperparameters, proximal_mu): (&Hyperparameters, f64),
     rng: &mut impl Rng,
 ) -> Result<(), Diverged> {
+    let proximal = Proximal::new(proximal_mu, weights);
     let (rate, momentum) = (hyperparameters.learning_rate as f32, hyperparameters.momentum as f32);
     let batch_size = (hyperparameters.batch_size as usize).min(MAX_ROWS);
     let mut network = Network::new(architecture);
@@ -127,6 +130,9 @@ pub(super) fn train(
             if !result.loss_sum.is_finite() {
                 return Err(Diverged { epoch, batch });
             }
+            if let Some(proximal) = &proximal {
+                proximal.add_to(&mut gradient, weights);
+            }
             for ((weight, velocity), gradient) in weights.iter_mut().zip(&mut velocity).zip(&gradient) {
                 *velocity = momentum * *velocity + gradient;
                 *weight -= rate * *velocity;
@@ -137,6 +143,33 @@ pub(super) fn train(
     match weights.iter().all(|weight| weight.is_finite()) {
         true => Ok(()),
         false => Err(Diverged { epoch: hyperparameters.local_epochs, batch: data.rows().div_ceil(batch_size) }),
+    }
+}
+
+/// The gradient of `mu / 2 |w - w_t|^2` for the model `w_t` that was given, which is `mu (w - w_t)`: it holds a site near
+/// what all sites have in common (`FedProx`, [Li et al. 2020], eq. 2).
+///
+/// It depends on weights only, which are seen by whoever sees the steps before, and never on a record: where records are
+/// protected it is added behind the clipping and the noise, and costs nothing. In front of the clipping it would take room that
+/// the records' gradients need, and not be bounded itself.
+///
+/// [Li et al. 2020]: https://arxiv.org/abs/1812.06127
+pub(super) struct Proximal {
+    mu: f32,
+    start: Vec<f32>,
+}
+
+impl Proximal {
+    /// None where mu is 0.
+    #[expect(clippy::cast_possible_truncation, reason = "at most a thousand")]
+    pub(super) fn new(mu: f64, start: &[f32]) -> Option<Self> {
+        (mu > 0.0).then(|| Self { mu: mu as f32, start: start.to_vec() })
+    }
+
+    pub(super) fn add_to(&self, gradient: &mut [f32], weights: &[f32]) {
+        for ((gradient, weight), start) in gradient.iter_mut().zip(weights).zip(&self.start) {
+            *gradient += self.mu * (weight - start);
+        }
     }
 }
 
@@ -157,7 +190,7 @@ mod tests {
         let data = Dataset::new(vec![2.0], vec![0], 1, 2).unwrap();
         let architecture = Architecture::Softmax { features: 1, classes: 2 };
         let mut weights = vec![0.0f32; 4];
-        train(architecture, &mut weights, &data, &GENTLE, &mut ChaCha8Rng::seed_from_u64(0)).unwrap();
+        train(architecture, &mut weights, &data, (&GENTLE, 0.0), &mut ChaCha8Rng::seed_from_u64(0)).unwrap();
         let (mut bias, mut weight, mut v_bias, mut v_weight) = (0.0f64, 0.0f64, 0.0f64, 0.0f64);
         for _ in 0..3 {
             // By symmetry the second class has the negated values: z0 - z1 = 2 (bias + 2 weight).
@@ -172,6 +205,45 @@ mod tests {
         }
     }
 
+    /// The same recurrence with `mu (w - w_t)` in each gradient, from a model that is not 0.
+    #[test]
+    fn proximal_steps_follow_the_recurrence() {
+        let data = Dataset::new(vec![2.0], vec![0], 1, 2).unwrap();
+        let architecture = Architecture::Softmax { features: 1, classes: 2 };
+        let start = [0.25f32, -0.25, -0.5, 0.5];
+        let mut weights = start;
+        let mu = 1.5;
+        train(architecture, &mut weights, &data, (&GENTLE, mu), &mut ChaCha8Rng::seed_from_u64(0)).unwrap();
+        let (mut bias, mut weight, mut v_bias, mut v_weight) = (0.25f64, -0.5f64, 0.0f64, 0.0f64);
+        for _ in 0..3 {
+            let error = 1.0 / (1.0 + (-2.0 * (bias + 2.0 * weight)).exp()) - 1.0;
+            v_bias = 0.9 * v_bias + error + mu * (bias - 0.25);
+            v_weight = 0.9 * v_weight + 2.0 * error + mu * (weight + 0.5);
+            bias -= 0.1 * v_bias;
+            weight -= 0.1 * v_weight;
+        }
+        for (got, want) in weights.iter().zip([bias, -bias, weight, -weight]) {
+            assert!((f64::from(*got) - want).abs() < 1e-6, "{weights:?}, not {want}");
+        }
+    }
+
+    /// The larger mu, the nearer a site stays to the model that it was given.
+    #[test]
+    fn a_proximal_term_holds_a_site_near_its_model() {
+        let (data, _) = Dataset::digits();
+        let architecture = Architecture::Mlp { features: 64, hidden: 8, classes: 10 };
+        let start = architecture.initial_values(1).unwrap();
+        let far = |mu| {
+            let mut weights = start.clone();
+            let hyperparameters = Hyperparameters { batch_size: 32, ..GENTLE };
+            let mut rng = ChaCha8Rng::seed_from_u64(1);
+            train(architecture, &mut weights, &data, (&hyperparameters, mu), &mut rng).unwrap();
+            weights.iter().zip(&start).map(|(weight, start)| (weight - start).powi(2)).sum::<f32>().sqrt()
+        };
+        let far = [0.0, 0.1, 1.0].map(far);
+        assert!(far[0] > far[1] && far[1] > far[2], "{far:?}");
+    }
+
     #[test]
     fn a_seed_names_the_result() {
         let (data, _) = Dataset::digits();
@@ -179,7 +251,8 @@ mod tests {
         let trained = |seed| {
             let mut weights = architecture.initial_values(1).unwrap();
             let hyperparameters = Hyperparameters { batch_size: 32, local_epochs: 1, ..GENTLE };
-            train(architecture, &mut weights, &data, &hyperparameters, &mut ChaCha8Rng::seed_from_u64(seed)).unwrap();
+            train(architecture, &mut weights, &data, (&hyperparameters, 0.0), &mut ChaCha8Rng::seed_from_u64(seed))
+                .unwrap();
             weights
         };
         assert_eq!(trained(1), trained(1));
@@ -192,11 +265,12 @@ mod tests {
         let architecture = Architecture::Softmax { features: 1, classes: 2 };
         let hyperparameters = Hyperparameters { learning_rate: 1e30, batch_size: 3, ..GENTLE };
         let mut weights = vec![0.0; 4];
-        let error = train(architecture, &mut weights, &data, &hyperparameters, &mut ChaCha8Rng::seed_from_u64(0));
+        let error =
+            train(architecture, &mut weights, &data, (&hyperparameters, 0.0), &mut ChaCha8Rng::seed_from_u64(0));
         assert_eq!(error.unwrap_err(), Diverged { epoch: 2, batch: 1 });
         let mut weights = vec![0.0; 4];
         let last = Hyperparameters { local_epochs: 1, ..hyperparameters };
-        let error = train(architecture, &mut weights, &data, &last, &mut ChaCha8Rng::seed_from_u64(0));
+        let error = train(architecture, &mut weights, &data, (&last, 0.0), &mut ChaCha8Rng::seed_from_u64(0));
         assert_eq!(error.unwrap_err(), Diverged { epoch: 1, batch: 1 });
     }
 

@@ -6,6 +6,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{CryptoRng, SeedableRng};
 use sordino_codec::Tensors;
 use sordino_dp::noise::{NoiseError, Unseeded};
+use sordino_wire::Policy;
 use sordino_wire::RoundPrivacy;
 use sordino_wire::policy::Training;
 
@@ -43,15 +44,17 @@ pub struct RoundInfo {
     pub round: u64,
     /// How to train.
     pub hyperparameters: Hyperparameters,
+    /// How strongly each step leads back to the model that was given: mu of `FedProx`, at least 0.
+    pub proximal_mu: f64,
     /// How to hide single records in what training gives; none: they are not hidden.
     pub privacy: Option<RecordPrivacy>,
 }
 
 impl RoundInfo {
-    /// What a policy's section and a round's terms ask of a trainer.
+    /// What a policy and a round's terms ask of a trainer.
     #[must_use]
-    pub fn of(round: u64, training: &Training, privacy: Option<&RoundPrivacy>) -> Self {
-        let &Training { local_epochs, batch_size, learning_rate, momentum } = training;
+    pub fn of(round: u64, policy: &Policy, privacy: Option<&RoundPrivacy>) -> Self {
+        let Training { local_epochs, batch_size, learning_rate, momentum } = policy.training;
         let privacy = match privacy {
             Some(RoundPrivacy::Record(round)) => Some(RecordPrivacy {
                 example_clip: round.example_clip,
@@ -63,7 +66,8 @@ impl RoundInfo {
             // Noise is then added to what the sites send, or to their sum.
             Some(RoundPrivacy::Participant(_)) | None => None,
         };
-        Self { round, hyperparameters: Hyperparameters { local_epochs, batch_size, learning_rate, momentum }, privacy }
+        let hyperparameters = Hyperparameters { local_epochs, batch_size, learning_rate, momentum };
+        Self { round, hyperparameters, proximal_mu: policy.proximal_mu(), privacy }
     }
 }
 
@@ -163,12 +167,14 @@ impl<R: CryptoRng + Send> Trainer for BuiltinTrainer<R> {
             let metrics = dp_sgd::metrics(architecture, &weights, &self.dataset, &privacy.record_max);
             let mut randomness = dp_sgd::Randomness::fresh()?;
             let hyperparameters = &round.hyperparameters;
-            dp_sgd::train(architecture, &mut weights, &self.dataset, hyperparameters, privacy, &mut randomness)?;
+            let told = (hyperparameters, round.proximal_mu);
+            dp_sgd::train(architecture, &mut weights, &self.dataset, told, privacy, &mut randomness)?;
             let tensors = Tensors::new(model.layout().clone(), weights).map_err(ModelError::from)?;
             return Ok(Trained { tensors, num_examples: 1, metrics });
         }
         let before = evaluate_values(architecture, model.values(), &self.dataset)?;
-        sgd::train(architecture, &mut weights, &self.dataset, &round.hyperparameters, &mut self.rng)?;
+        let told = (&round.hyperparameters, round.proximal_mu);
+        sgd::train(architecture, &mut weights, &self.dataset, told, &mut self.rng)?;
         let metrics = [(METRIC_LOSS_SUM, before.loss_sum), (METRIC_CORRECT, before.correct as f64)];
         Ok(Trained {
             tensors: Tensors::new(model.layout().clone(), weights).map_err(ModelError::from)?,
@@ -248,6 +254,6 @@ pub fn centralised(
     architecture.check(train)?;
     architecture.check(test)?;
     let mut weights = architecture.initial_values(seed)?;
-    sgd::train(architecture, &mut weights, train, &hyperparameters, &mut ChaCha20Rng::seed_from_u64(seed))?;
+    sgd::train(architecture, &mut weights, train, (&hyperparameters, 0.0), &mut ChaCha20Rng::seed_from_u64(seed))?;
     evaluate_values(architecture, &weights, test)
 }

@@ -30,19 +30,8 @@ const LATER: [Later; 3] = later! {
 const ONE_GROUP: &str = "leave it out: all participants are in one group";
 
 /// Strategies of later versions, as their papers name them.
-const STRATEGIES: [&str; 11] = [
-    "FedProx",
-    "FedNova",
-    "SCAFFOLD",
-    "FedMedian",
-    "FedTrimmedAvg",
-    "Krum",
-    "MultiKrum",
-    "Bulyan",
-    "RFA",
-    "FLTrust",
-    "DnC",
-];
+const STRATEGIES: [&str; 10] =
+    ["FedNova", "SCAFFOLD", "FedMedian", "FedTrimmedAvg", "Krum", "MultiKrum", "Bulyan", "RFA", "FLTrust", "DnC"];
 
 /// Refuses the first thing that a later version will do.
 pub(super) fn refuse(policy: &Table) -> Result<(), PolicyError> {

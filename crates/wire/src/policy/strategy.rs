@@ -21,6 +21,8 @@ pub enum Strategy {
     FedAvg,
     /// The same with momentum (Hsu et al. 2019).
     FedAvgM,
+    /// The same as `FedAvg`; sites are held near the model that they were given (Li et al. 2020).
+    FedProx,
     /// Adagrad over rounds (Reddi et al. 2021).
     FedAdagrad,
     /// Yogi over rounds (the same).
@@ -34,7 +36,7 @@ pub enum Strategy {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StrategySection {
-    /// What the step of the model is multiplied by; 1 for `FedAvg` and `FedAvgM`, 0.1 for the adaptive ones.
+    /// What the step of the model is multiplied by; 1, and 0.1 for the adaptive ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_learning_rate: Option<f64>,
     /// Of `FedAvgM`: share of the last step that is carried on; 0.9.
@@ -49,6 +51,9 @@ pub struct StrategySection {
     /// Of the adaptive ones, tau: what is added to the root of the squares; 0.001.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adaptivity: Option<f64>,
+    /// Of `FedProx`, mu: how strongly a site's steps lead back to the model that it was given; 0.01.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proximal_mu: Option<f64>,
 }
 
 impl StrategySection {
@@ -60,7 +65,7 @@ impl StrategySection {
 }
 
 impl Strategy {
-    const ALL: [Self; 5] = [Self::FedAvg, Self::FedAvgM, Self::FedAdagrad, Self::FedYogi, Self::FedAdam];
+    const ALL: [Self; 6] = [Self::FedAvg, Self::FedAvgM, Self::FedProx, Self::FedAdagrad, Self::FedYogi, Self::FedAdam];
 
     /// What it is called in a policy.
     #[must_use]
@@ -68,6 +73,7 @@ impl Strategy {
         match self {
             Self::FedAvg => "FedAvg",
             Self::FedAvgM => "FedAvgM",
+            Self::FedProx => "FedProx",
             Self::FedAdagrad => "FedAdagrad",
             Self::FedYogi => "FedYogi",
             Self::FedAdam => "FedAdam",
@@ -76,15 +82,16 @@ impl Strategy {
 
     /// The value of a key where the policy leaves it out; none where the strategy has no such number.
     fn default_of(self, key: &Key) -> Option<f64> {
-        use Strategy::{FedAdagrad, FedAdam, FedAvg, FedAvgM, FedYogi};
+        use Strategy::{FedAdagrad, FedAdam, FedAvg, FedAvgM, FedProx, FedYogi};
         match (key.name, self) {
-            ("strategy.server_learning_rate", FedAvg | FedAvgM) => Some(LEARNING_RATE),
+            ("strategy.server_learning_rate", FedAvg | FedAvgM | FedProx) => Some(LEARNING_RATE),
             ("strategy.server_learning_rate", FedAdagrad | FedYogi | FedAdam) => Some(ADAPTIVE_LEARNING_RATE),
             ("strategy.momentum", FedAvgM) => Some(MOMENTUM),
             ("strategy.beta_1", FedYogi | FedAdam) => Some(BETA_1),
             ("strategy.beta_1", FedAdagrad) => Some(BETA_1_ADAGRAD),
             ("strategy.beta_2", FedYogi | FedAdam) => Some(BETA_2),
             ("strategy.adaptivity", FedAdagrad | FedYogi | FedAdam) => Some(ADAPTIVITY),
+            ("strategy.proximal_mu", FedProx) => Some(PROXIMAL_MU),
             _ => None,
         }
     }
@@ -104,7 +111,7 @@ struct Key {
     range: &'static str,
 }
 
-const KEYS: [Key; 5] = [
+const KEYS: [Key; 6] = [
     Key {
         name: "strategy.server_learning_rate",
         of: |section| &mut section.server_learning_rate,
@@ -119,6 +126,12 @@ const KEYS: [Key; 5] = [
         of: |section| &mut section.adaptivity,
         fits: |value| (ADAPTIVITY_MIN..=ADAPTIVITY_MAX).contains(&value),
         range: "1e-9 to 1,000",
+    },
+    Key {
+        name: "strategy.proximal_mu",
+        of: |section| &mut section.proximal_mu,
+        fits: |value| value > 0.0 && value <= PROXIMAL_MU_MAX,
+        range: "above 0 and at most 1,000; without it the strategy is \"FedAvg\"",
     },
 ];
 
@@ -147,7 +160,17 @@ impl Policy {
                 (Some(_), Some(_)) => {}
             }
         }
+        let (rate, mu) = (self.training.learning_rate, self.proximal_mu());
+        if rate * mu > 1.0 {
+            return Err(PolicyError::ProximalStep { mu, rate });
+        }
         Ok(())
+    }
+
+    /// mu of `FedProx`; 0 under other strategies.
+    #[must_use]
+    pub fn proximal_mu(&self) -> f64 {
+        self.strategy.proximal_mu.unwrap_or(0.0)
     }
 }
 
@@ -157,13 +180,13 @@ impl CheckedPolicy {
     pub fn optimizer(&self) -> ServerOptimizer {
         let Policy {
             task,
-            strategy: StrategySection { server_learning_rate, momentum, beta_1, beta_2, adaptivity },
+            strategy: StrategySection { server_learning_rate, momentum, beta_1, beta_2, adaptivity, proximal_mu: _ },
             ..
         } = self.policy();
         let learning_rate = server_learning_rate.unwrap_or(LEARNING_RATE);
         let beta_2 = beta_2.unwrap_or(BETA_2);
         let second = match task.strategy {
-            Strategy::FedAvg => return ServerOptimizer::Average { learning_rate },
+            Strategy::FedAvg | Strategy::FedProx => return ServerOptimizer::Average { learning_rate },
             Strategy::FedAvgM => {
                 return ServerOptimizer::Momentum { learning_rate, momentum: momentum.unwrap_or(MOMENTUM) };
             }
@@ -190,6 +213,9 @@ impl CheckedPolicy {
     }
 }
 
+/// Li et al. 2020 (<https://arxiv.org/abs/1812.06127>) choose among 0.001, 0.01, 0.1 and 1.
+const PROXIMAL_MU: f64 = 0.01;
+const PROXIMAL_MU_MAX: f64 = 1e3;
 const SHARE_RANGE: &str = "at least 0 and below 1";
 const LEARNING_RATE_MAX: f64 = 1e3;
 /// Its square, where second moments begin, is then far above the smallest f32.
@@ -213,6 +239,7 @@ mod tests {
         for (strategy, optimizer) in [
             ("FedAvg", ServerOptimizer::Average { learning_rate: 1.0 }),
             ("FedAvgM", ServerOptimizer::Momentum { learning_rate: 1.0, momentum: 0.9 }),
+            ("FedProx", ServerOptimizer::Average { learning_rate: 1.0 }),
             ("FedAdagrad", adaptive(0.0, SecondMoment::Adagrad)),
             ("FedYogi", adaptive(0.9, SecondMoment::Yogi { beta_2: 0.99 })),
             ("FedAdam", adaptive(0.9, SecondMoment::Adam { beta_2: 0.99 })),
@@ -245,6 +272,7 @@ mod tests {
             ("FedAvgM", "beta_1 = 0.9", "FedAdagrad, FedYogi, FedAdam"),
             ("FedAdagrad", "beta_2 = 0.9", "FedYogi, FedAdam"),
             ("FedAdam", "momentum = 0.9", "FedAvgM"),
+            ("FedAdam", "proximal_mu = 0.1", "FedProx"),
         ] {
             let error = checked(strategy, section).expect_err("a refusal").to_string();
             let key = section.split(' ').next().unwrap_or_default();
@@ -258,6 +286,18 @@ mod tests {
     }
 
     #[test]
+    fn a_proximal_term_does_not_overshoot() {
+        assert_eq!(checked("FedProx", "").expect("a policy").policy().proximal_mu(), 0.01);
+        assert_eq!(checked("FedAvg", "").expect("a policy").policy().proximal_mu(), 0.0);
+        assert!(checked("FedProx", "proximal_mu = 20.0").is_ok(), "times the learning rate of 0.05 that is 1");
+        let error = checked("FedProx", "proximal_mu = 20.1").expect_err("beyond").to_string();
+        assert!(
+            error.starts_with("strategy.proximal_mu = 20.1 times training.learning_rate = 0.05 is above 1"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn ranges_are_checked() {
         for (strategy, section) in [
             ("FedAvg", "server_learning_rate = 0.0"),
@@ -268,6 +308,11 @@ mod tests {
             ("FedAdam", "beta_2 = 1.0"),
             ("FedYogi", "adaptivity = 0.0"),
             ("FedYogi", "adaptivity = 1e-10"),
+            ("FedProx", "proximal_mu = 0.0"),
+            ("FedProx", "proximal_mu = -0.1"),
+            ("FedProx", "proximal_mu = inf"),
+            ("FedProx", "proximal_mu = nan"),
+            ("FedProx", "proximal_mu = 1000.5"),
         ] {
             match checked(strategy, section) {
                 Err(PolicyError::OutOfRange { key, .. }) => {

@@ -141,7 +141,7 @@ fn an_empty_batch_is_noised() {
     let mut weights = vec![0.0; 20_010];
     let privacy =
         RecordPrivacy { example_clip: 0.7, noise_multiplier: 1.3, sampling_rate: f64::MIN_POSITIVE, ..privacy() };
-    train(architecture, &mut weights, &data, &plain(1.0, 20), &privacy, &mut fixed(5)).unwrap();
+    train(architecture, &mut weights, &data, (&plain(1.0, 20), 0.0), &privacy, &mut fixed(5)).unwrap();
     let deviation = 1.3 * 0.7 / 20.0;
     let count = weights.len() as f64;
     let mean = weights.iter().map(|&weight| f64::from(weight)).sum::<f64>() / count;
@@ -160,7 +160,7 @@ fn steps_follow_the_recurrence() {
     let privacy = RecordPrivacy { noise_multiplier: 1e-6, sampling_rate: 1.0, steps: 3, ..privacy() };
     let hyperparameters = Hyperparameters { momentum: 0.9, ..plain(0.5, 7) };
     let mut weights = vec![0.0; 80];
-    train(SOFTMAX, &mut weights, &data, &hyperparameters, &privacy, &mut fixed(1)).unwrap();
+    train(SOFTMAX, &mut weights, &data, (&hyperparameters, 0.0), &privacy, &mut fixed(1)).unwrap();
     let (mut want, mut velocity) = (vec![0.0f32; 80], vec![0.0f64; 80]);
     for _ in 0..3 {
         let sum = clipped_sum(SOFTMAX, &want, &features, &labels, 1.0);
@@ -174,7 +174,7 @@ fn steps_follow_the_recurrence() {
 fn a_model_that_diverges_is_an_error() {
     let data = Dataset::new(vec![1.0; 19], vec![0], 19, 4).unwrap();
     let privacy = RecordPrivacy { steps: 9, ..privacy() };
-    let error = train(SOFTMAX, &mut [0.0; 80], &data, &plain(3e38, 1), &privacy, &mut fixed(1)).unwrap_err();
+    let error = train(SOFTMAX, &mut [0.0; 80], &data, (&plain(3e38, 1), 0.0), &privacy, &mut fixed(1)).unwrap_err();
     assert!(matches!(error, TrainError::Diverged(Diverged { epoch: 1, batch: 1..9 })), "{error}");
 }
 
@@ -254,7 +254,7 @@ fn the_digits_are_learnt_under_mild_noise() {
         let hyperparameters = Hyperparameters { momentum: 0.5, ..plain(1.0, 144) };
         let run = || {
             let mut weights = architecture.initial_values(1).unwrap();
-            train(architecture, &mut weights, &train_rows, &hyperparameters, &privacy, &mut fixed(2)).unwrap();
+            train(architecture, &mut weights, &train_rows, (&hyperparameters, 0.0), &privacy, &mut fixed(2)).unwrap();
             weights
         };
         let weights = run();
@@ -272,7 +272,7 @@ fn a_private_round_of_the_builtin_trainer() {
     // Logits 0 and 2 x: losses ln 2 (right by the tie rule), about 20, one without end, and nearly 0 (right).
     let model = Tensors::new(architecture.layout().unwrap(), vec![0.0, 0.0, 0.0, 2.0]).unwrap();
     let data = Dataset::new(vec![0.0, 10.0, f32::MAX, 10.0], vec![0, 0, 0, 1], 1, 2).unwrap();
-    let mut round = RoundInfo { round: 1, hyperparameters: plain(0.1, 2), privacy: Some(privacy()) };
+    let mut round = RoundInfo { round: 1, hyperparameters: plain(0.1, 2), proximal_mu: 0.0, privacy: Some(privacy()) };
     let run = |round: &RoundInfo| BuiltinTrainer::new(data.clone(), ChaCha20Rng::seed_from_u64(1)).train(&model, round);
     let fitted =
         BuiltinTrainer::new(data.clone(), ChaCha20Rng::seed_from_u64(1)).scaled_by_rows(true).train(&model, &round);
@@ -308,7 +308,7 @@ fn numbers_out_of_range_are_refused() {
         (odd("correct", -1.0), "a metric's record_max is -1"),
         (RecordPrivacy { noise_multiplier: 1e9, ..privacy() }, "the noise multiplier is 1000000000"),
     ] {
-        let round = RoundInfo { round: 1, hyperparameters: plain(0.1, 2), privacy: Some(privacy) };
+        let round = RoundInfo { round: 1, hyperparameters: plain(0.1, 2), proximal_mu: 0.0, privacy: Some(privacy) };
         let error = BuiltinTrainer::new(data.clone(), ChaCha20Rng::seed_from_u64(1)).train(&model, &round).unwrap_err();
         let TrainError::Noise(cause) = error else { panic!("{error}") };
         assert!(cause.to_string().starts_with(want), "{cause}");
@@ -347,4 +347,28 @@ fn the_sum_of_a_metric_does_not_drift() {
     let mut sum = CompensatedSum::default();
     (0..10_000_000).for_each(|_| sum.add(0.1));
     assert!((sum.sum - 1_000_000.0).abs() < 1e-9, "{}", sum.sum);
+}
+
+/// With `learning_rate * mu = 1` and no momentum each step leads back to the start and on by its own gradient alone: noise and
+/// draws are those of a training without it, so what is left is the last step.
+#[test]
+fn a_proximal_term_is_added_behind_the_noise() {
+    let (data, _) = Dataset::digits();
+    let architecture = Architecture::Softmax { features: data.columns(), classes: data.classes() };
+    let privacy = RecordPrivacy { steps: 6, ..privacy() };
+    let start = vec![0.0f32; architecture.parameters().unwrap()];
+    let (rate, divisor) = (0.5f32, 50);
+    let mut held = start.clone();
+    train(architecture, &mut held, &data, (&plain(f64::from(rate), divisor), 2.0), &privacy, &mut fixed(9)).unwrap();
+    // Step by step, from where the term has led: draws and noise go on from step to step.
+    let (mut weights, mut randomness) = (start.clone(), fixed(9));
+    for _ in 0..privacy.steps {
+        let one = RecordPrivacy { steps: 1, ..privacy.clone() };
+        let before = weights.clone();
+        train(architecture, &mut weights, &data, (&plain(f64::from(rate), divisor), 0.0), &one, &mut randomness)
+            .unwrap();
+        weights.iter_mut().zip(&before).for_each(|(weight, before)| *weight -= before);
+    }
+    let error = norm(held.iter().zip(&weights).map(|(held, weight)| f64::from(held - weight)));
+    assert!(error < 1e-5 * norm(weights.iter().map(|weight| f64::from(*weight))), "{error}");
 }
