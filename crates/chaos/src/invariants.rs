@@ -130,6 +130,7 @@ mod tests {
             refused: BTreeMap::new(),
             proof: None,
             optimizer: None,
+            convergence: None,
         };
         Round {
             id: "0193a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b.7".parse().unwrap(),

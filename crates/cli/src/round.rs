@@ -12,7 +12,7 @@ use crate::{
 use sordino_identity::PrincipalId;
 use sordino_wire::{
     RoundId, TaskId,
-    api::{self, GroupCheck, ReleasePrivacy, RoundState},
+    api::{self, GroupCheck, ReleaseConvergence, ReleasePrivacy, RoundState},
 };
 
 /// See what rounds came to.
@@ -102,6 +102,7 @@ fn show(round: &api::Round) -> String {
         lines.extend(silent.map(|(id, step)| ("fell silent", format!("{id} before {step}; its input counts"))));
         lines.push(("weight", release.weight.to_string()));
         lines.extend(release.metrics.iter().map(|(name, value)| ("metric", format!("{name} {value}"))));
+        lines.extend(release.convergence.as_ref().map(|stands| ("convergence", convergence_text(stands))));
         lines.extend(release.proof.as_ref().map(|proof| {
             ("proven", format!("every input in the sum: effective bound {:.1} x clip norm", proof.effective_bound))
         }));
@@ -119,6 +120,14 @@ fn show(round: &api::Round) -> String {
         lines.extend(release.step_millis.iter().map(|(step, millis)| ("step", format!("{step} {millis} ms"))));
     }
     lines.into_iter().map(|(what, value)| format!("{what:<13} {value}\n")).collect()
+}
+
+/// How the watched metric stands.
+fn convergence_text(ReleaseConvergence { value, best, stale }: &ReleaseConvergence) -> String {
+    match stale {
+        0 => format!("{value} over the weights, an improvement"),
+        _ => format!("{value} over the weights, {stale} Releases since the last improvement, which was {best}"),
+    }
 }
 
 /// Whether a group's sum was that of what its members had proven, and who they are: where it was not, who may be to blame.
@@ -210,6 +219,7 @@ mod tests {
                 "dropouts": { "site-eeee": "MaskedInput", "site-ffff": "ShareKeys" },
                 "silent_survivors": {}, "input_bytes": 9, "step_millis": [],
                 "refused": { "site-eeee": "the norm is not proven to be within its bound" },
+                "convergence": { "value": 0.5, "best": 0.25, "stale": 2 },
                 "proof": {
                     "attempt": 2, "claim": digest, "effective_bound": 1.0004, "cohort": 3,
                     "groups": [], "failed": [],
@@ -219,11 +229,12 @@ mod tests {
     }
 
     #[test]
-    fn who_was_refused_and_who_is_suspected_is_shown() {
+    fn who_was_refused_and_suspected_and_how_the_metric_stands_is_shown() {
         let text = show(&serde_json::from_value(suspicious()).unwrap());
         for line in [
             "refused       site-eeee, a dropout: the norm is not proven to be within its bound",
             "dropout       site-ffff before ShareKeys",
+            "convergence   0.5 over the weights, 2 Releases since the last improvement, which was 0.25",
             "proven        every input in the sum: effective bound 1.0 x clip norm",
             "check         attempt 1, group 0: failed, its sum is in no Release; at least one of these sent another input than \
              it had committed to: site-aaaa site-bbbb site-cccc site-dddd",

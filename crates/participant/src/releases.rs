@@ -358,6 +358,7 @@ mod tests {
             model_after,
             model_recomputed: true,
             optimizer: Some(ReleaseOptimizer { before, after }),
+            convergence: None,
             sum: Digest([4; 32]),
             weight: 3,
             metrics: BTreeMap::new(),

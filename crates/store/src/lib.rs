@@ -42,7 +42,7 @@ pub use journal::{AttemptRow, EventRow, NewEvent, attempt_state};
 pub use ledger::{LedgerEvent, LedgerStoreError, PrivacyLedger, SiteLedger};
 pub use principals::{Enrolled, JoinTokenRow, NewJoinToken, NewPrincipal, PrincipalRow, TOUCH_RESOLUTION_MS};
 pub use registrar::Signing;
-pub use rounds::{AttemptStart, RoundOutcome, RoundRow, round_state};
+pub use rounds::{AttemptStart, RoundOutcome, RoundRow, Then, round_state};
 pub use spool::{Spool, SpoolKey};
 pub use standing::{
     CheckRow, CulpritRow, DisputeRow, Findings, NewCheck, NewCulprit, NewDispute, NewRefusal, RefusalRow,

@@ -50,8 +50,20 @@ pub struct RoundOutcome {
     pub new_model: [u8; 32],
     /// Length of the new model's file.
     pub model_bytes: u64,
-    /// Whether this was the task's last round.
-    pub task_done: bool,
+    /// What becomes of the task.
+    pub then: Then,
+}
+
+/// What becomes of a task after a round that ended well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Then {
+    /// Its next round.
+    GoesOn,
+    /// It is complete; before its last round, with the reason.
+    Complete {
+        /// Why it ends before its last round.
+        early: Option<String>,
+    },
 }
 
 /// A round as stored.
@@ -331,11 +343,16 @@ async fn complete_round(
     .bind(now)
     .execute(&mut *connection)
     .await?;
-    sqlx::query("UPDATE tasks SET model = $2, next_round = $3, state = $4, updated_at = $5 WHERE id = $1")
+    let (state, reason) = match &outcome.then {
+        Then::GoesOn => (task_state::ACTIVE, None),
+        Then::Complete { early } => (task_state::COMPLETE, early.as_deref()),
+    };
+    sqlx::query("UPDATE tasks SET model = $2, next_round = $3, state = $4, reason = $5, updated_at = $6 WHERE id = $1")
         .bind(task)
         .bind(&outcome.new_model[..])
         .bind(after(number)?)
-        .bind(if outcome.task_done { task_state::COMPLETE } else { task_state::ACTIVE })
+        .bind(state)
+        .bind(reason)
         .bind(now)
         .execute(connection)
         .await?;

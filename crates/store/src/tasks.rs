@@ -10,7 +10,7 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 pub mod task_state {
     /// Rounds may start.
     pub const ACTIVE: &str = "active";
-    /// All rounds are done.
+    /// All rounds are done, or it has ended early and the reason is in the row.
     pub const COMPLETE: &str = "complete";
     /// Ended before its last round; the reason is in the row.
     pub const HALTED: &str = "halted";
@@ -52,7 +52,7 @@ pub struct TaskRow {
     pub next_round: u64,
     /// One of [`task_state`].
     pub state: String,
-    /// Why it was halted.
+    /// Why it was halted, or has ended before its last round.
     pub reason: Option<String>,
     /// Epoch milliseconds.
     pub created_at: i64,

@@ -114,7 +114,7 @@ pub struct Task {
     pub model: Digest,
     /// The round that is under way, or the next one; counted from 1.
     pub round: u64,
-    /// Why it was halted, or what keeps its next round from beginning.
+    /// Why it was halted or has ended before its last round, or what keeps its next round from beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Participants that are in no more cohorts of it, and why. Listings of tasks do not say.
@@ -144,7 +144,7 @@ pub struct Model {
 pub enum TaskState {
     /// Rounds are run.
     Active,
-    /// All rounds are done.
+    /// All rounds are done, or it has converged: the reason says so.
     Complete,
     /// Too many rounds failed one after another, or no site helps to open another sum over its model; an operator looks.
     Halted,
@@ -231,6 +231,20 @@ pub struct Release {
     /// What the strategy remembers between rounds; absent where it remembers nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optimizer: Option<ReleaseOptimizer>,
+    /// How the metric stands that the policy watches; absent where it watches none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub convergence: Option<ReleaseConvergence>,
+}
+
+/// How the metric stands that the policy watches: what ends a task that has converged.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ReleaseConvergence {
+    /// The metric's sum over the sum of the weights.
+    pub value: f64,
+    /// The value of the last Release that was an improvement; the first one is.
+    pub best: f64,
+    /// Releases since that one.
+    pub stale: u32,
 }
 
 /// What the optimiser remembers, as files: `GET /v1/rounds/{round}/optimizer/{before|after}`.

@@ -10,7 +10,7 @@ mod error;
 
 pub use error::{AuditError, File};
 
-use crate::api::{Assignment, Release, ReleaseGroup, ReleaseOptimizer, ReleaseProof, Round};
+use crate::api::{Assignment, Release, ReleaseConvergence, ReleaseGroup, ReleaseOptimizer, ReleaseProof, Round};
 use crate::evidence::{Claimed, InputEvidence, SumEvidence};
 use crate::{CheckedPolicy, Digest, RoundId, RoundPrivacy, RoundProof};
 use serde::Serialize;
@@ -110,6 +110,10 @@ pub struct Audited {
     /// task's Release before this one ended with shows from that Release, and from nothing here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub optimizer: Option<ReleaseOptimizer>,
+    /// How the metric stands that the policy watches. That the best value is that of the last Release that was an improvement
+    /// shows from those before, and from nothing here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub convergence: Option<ReleaseConvergence>,
     /// The sum.
     pub sum: Digest,
     /// Sum of the weights.
@@ -270,6 +274,11 @@ impl Manifest {
         if release.metrics != metrics {
             return Err(differ("metrics", &format!("{:?}", release.metrics), &format!("{metrics:?}")));
         }
+        let stated = release.convergence.as_ref();
+        if !self.policy.admits_convergence(stated, &aggregate, self.round.id.number) {
+            let found = self.policy.convergence(None, &aggregate).map(|stands| stands.value);
+            return Err(AuditError::Convergence { stated: release.convergence, found });
+        }
         let model_recomputed = self.verify_step(files, &aggregate)?;
         if let Some(after) = files.after {
             is_named(File::ModelAfter, after, release.model)?;
@@ -285,6 +294,7 @@ impl Manifest {
             model_after: release.model,
             model_recomputed,
             optimizer: release.optimizer,
+            convergence: release.convergence,
             sum: release.sum,
             weight: release.weight,
             metrics,

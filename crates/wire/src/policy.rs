@@ -3,10 +3,12 @@
 //! A policy that cannot work is refused when it is made, with the reason in one sentence; so is one that asks for what
 //! this version does not have yet. [`Policy::check`] is the only way to a [`CheckedPolicy`], and rounds ask for that.
 
+mod convergence;
 mod later;
 mod privacy;
 mod strategy;
 
+pub use convergence::Convergence;
 pub use privacy::{Amplification, NOISE_MULTIPLIER, Placement, Privacy, PrivacyUnit, Schedule};
 pub use strategy::{Strategy, StrategySection};
 
@@ -51,6 +53,9 @@ pub struct Policy {
     /// Numbers of the strategy.
     #[serde(default, skip_serializing_if = "StrategySection::is_empty")]
     pub strategy: StrategySection,
+    /// When the task ends before its last round; without it, never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub convergence: Option<Convergence>,
 }
 
 /// `[task]`
@@ -315,6 +320,17 @@ pub enum PolicyError {
         /// Of a site's step.
         rate: f64,
     },
+    /// A metric that no Release has cannot show that a model gets no better.
+    #[error(
+        "convergence.metric = {metric:?} is in no Release of this policy, which releases: {released}; name one of these, add it \
+         to encoding.metrics, or leave [convergence] out"
+    )]
+    NothingToWatch {
+        /// What was asked for.
+        metric: String,
+        /// What there is.
+        released: String,
+    },
     /// No threshold stands the faults: for some size of the cohort, dropouts and colluders together are too many.
     #[error("cohort.max_dropout_fraction and cohort.max_corrupt_fraction ask for too much")]
     Topology(#[from] NoTopology),
@@ -519,6 +535,7 @@ impl Policy {
         self.refuse_what_is_not_here()?;
         self.check_ranges()?;
         self.resolve_strategy()?;
+        self.check_convergence()?;
         self.check_privacy_ranges()?;
         self.check_topology()?;
         // The length of the model is not known here; one value shows whether cohort, weights and grid fit at all.

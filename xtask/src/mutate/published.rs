@@ -153,6 +153,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         tests: &[OTHER_STATE],
     },
     Mutant {
+        name: "a Release may say anything of the metric that is watched",
+        edits: &[wire(
+            "if !self.policy.admits_convergence(stated, &aggregate, self.round.id.number) {",
+            "if !self.policy.admits_convergence(stated, &aggregate, self.round.id.number) && false {",
+        )],
+        tests: &[audit("audit::tests::how_the_watched_metric_stands_follows_from_the_sum")],
+    },
+    Mutant {
         name: "a task may begin with any state of its optimiser",
         edits: &[wire(
             "let (1, None, Some(found)) = (round.id.number, &first, found)",

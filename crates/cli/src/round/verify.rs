@@ -1,6 +1,7 @@
 //! `sordino round export`, `sordino round verify` and `sordino round accept`
 
 use super::archive::Archive;
+use super::convergence_text;
 use crate::{failure::Failure, files, output::Output, remote::Remote};
 use serde::Serialize;
 use sordino_identity::{CoordinatorUrl, Fingerprint, TrustAnchors};
@@ -160,6 +161,7 @@ impl Report {
                 ("optimiser", format!("ended with {after}")),
             ]
         }));
+        lines.extend(self.audited.convergence.as_ref().map(|stands| ("convergence", convergence_text(stands))));
         match &self.audited.bounds {
             Some(bounds) => lines.extend(self.bound_lines(bounds)),
             None => lines.extend([

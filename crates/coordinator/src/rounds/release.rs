@@ -14,7 +14,7 @@ use sordino_dp::noise::{NoiseError, Unseeded};
 use sordino_identity::PrincipalId;
 use sordino_proofs::ProveError;
 use sordino_secagg::{ParticipantId, Step};
-use sordino_store::{RoundOutcome, Store, StoreError};
+use sordino_store::{RoundOutcome, Store, StoreError, Then};
 use sordino_strategy::{State, StateError, StepError};
 use sordino_wire::api::{
     FailedGroup, PlannedCohort, Release, ReleaseGroup, ReleaseNoise, ReleaseOptimizer, ReleasePrivacy, ReleaseProof,
@@ -168,6 +168,7 @@ pub(super) async fn publish(
             after: Digest(store.blobs().put(after).await?),
         }),
     };
+    let convergence = policy.convergence(before.and_then(|release| release.convergence.as_ref()), &aggregate);
     let new_model = store.blobs().put(next).await?;
     let sum = store.blobs().put(integers).await?;
 
@@ -208,9 +209,12 @@ pub(super) async fn publish(
             None => None,
         },
         optimizer,
+        convergence,
     };
     let release_json = serde_json::to_string(&release).map_err(|_| ReleaseError::Name)?;
-    let outcome = RoundOutcome { release_json, new_model, model_bytes, task_done: last_round };
+    let early = if last_round { None } else { convergence.and_then(|stands| policy.converged(&stands)) };
+    let then = if last_round || early.is_some() { Then::Complete { early } } else { Then::GoesOn };
+    let outcome = RoundOutcome { release_json, new_model, model_bytes, then };
     Ok(Published { release, outcome, checks })
 }
 

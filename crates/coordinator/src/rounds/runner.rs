@@ -19,7 +19,7 @@ use crate::{
 use sordino_dp::ledger::{self, Granted, Refusal};
 use sordino_secagg::{ParticipantId, coordinator::Abort};
 use sordino_store::{
-    AttemptStart, Findings, NewRefusal, RoundRow, StoreError, TaskRow, attempt_state, crash_point, round_state,
+    AttemptStart, Findings, NewRefusal, RoundRow, StoreError, TaskRow, Then, attempt_state, crash_point, round_state,
     task_state,
 };
 use sordino_wire::{
@@ -317,7 +317,7 @@ async fn complete(
             return fail(app, task, (round, number), (&reason, findings)).await;
         }
     };
-    let task_done = outcome.task_done;
+    let then = outcome.then.clone();
     crash_point!("release:made");
     app.store.complete_round(&task.id, round, number, (outcome, findings), app.now_millis()).await?;
     crash_point!("release:stored");
@@ -331,7 +331,16 @@ async fn complete(
     tracing::info!(round = %id.round, attempt = number, survivors, model = %release.model, "round complete");
     clean(app, &task.id, round, number).await;
     crash_point!("release:cleaned");
-    Ok(if task_done { Next::TaskEnded } else { Next::GoOn })
+    Ok(match then {
+        Then::GoesOn => Next::GoOn,
+        Then::Complete { early } => {
+            if early.is_some() {
+                metrics::counter!("sordino_tasks_converged_total").increment(1);
+            }
+            tracing::info!(task = %task.id, round, reason = early, "task complete");
+            Next::TaskEnded
+        }
+    })
 }
 
 /// The task's Release before this round, if there is one: what the next one goes on from.

@@ -5,6 +5,7 @@
 mod accounts;
 #[path = "../common/mod.rs"]
 mod common;
+mod convergence;
 mod delta;
 mod hostile;
 mod lies;

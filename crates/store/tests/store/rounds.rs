@@ -3,7 +3,7 @@
 use crate::{MODEL, NOW, event, start, task_named, with_attempt};
 use sordino_store::{
     AttemptStart, CheckRow, Findings, NewCheck, NewCulprit, NewDispute, NewEvent, NewRefusal, RoundOutcome, Store,
-    StoreError, round_state, task_state,
+    StoreError, Then, round_state, task_state,
 };
 use std::fs;
 use tempfile::tempdir;
@@ -299,6 +299,22 @@ async fn a_task_is_halted_once() {
     refused(store.halt_task("u", "too late", NOW).await, "complete already");
 }
 
+/// A task that ends before its last round says why, in the transaction of the round that ended it.
+#[tokio::test]
+async fn a_task_that_ends_early_says_why() {
+    let folder = tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    with_attempt(&store, "t").await;
+    let then = Then::Complete { early: Some("converged".into()) };
+    let ended = RoundOutcome { then, ..outcome("r", true) };
+    store.complete_round("t", 1, 1, (ended, Findings::default()), NOW).await.unwrap();
+    store.close().await;
+    let store = Store::open(folder.path()).await.unwrap();
+    let task = store.task("t").await.unwrap().unwrap();
+    assert_eq!((task.state.as_str(), task.reason.as_deref()), (task_state::COMPLETE, Some("converged")));
+    refused(store.begin_attempt(AttemptStart { model: [8; 32], ..start("t", 2, 1) }, NOW).await, "is complete");
+}
+
 /// What an optimiser goes on from is the last Release, whatever has failed since.
 #[tokio::test]
 async fn the_last_release_is_found_behind_rounds_that_failed() {
@@ -318,7 +334,8 @@ async fn the_last_release_is_found_behind_rounds_that_failed() {
 }
 
 fn outcome(release: &str, task_done: bool) -> RoundOutcome {
-    RoundOutcome { release_json: release.into(), new_model: [8; 32], model_bytes: 2600, task_done }
+    let then = if task_done { Then::Complete { early: None } } else { Then::GoesOn };
+    RoundOutcome { release_json: release.into(), new_model: [8; 32], model_bytes: 2600, then }
 }
 
 #[track_caller]

@@ -1,5 +1,6 @@
 //! What does not fit in a published round.
 
+use crate::api::ReleaseConvergence;
 use crate::evidence::EvidenceError;
 use crate::{Digest, PolicyError, RoundId};
 use sordino_codec::ModelFileError;
@@ -132,6 +133,17 @@ pub enum AuditError {
         stated: Digest,
         /// Computed.
         found: Digest,
+    },
+    /// What is said of the metric that the policy watches cannot be.
+    #[error(
+        "how the watched metric stands is said to be {stated:?}, which does not follow from the policy, the round and the \
+         metric's value, {found:?}"
+    )]
+    Convergence {
+        /// In the Release.
+        stated: Option<ReleaseConvergence>,
+        /// The metric over the weights, computed; none where the policy watches none.
+        found: Option<f64>,
     },
     /// The sum is not one over the model before.
     #[error("the sum does not move the model before the round")]

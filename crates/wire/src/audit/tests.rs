@@ -262,6 +262,7 @@ impl Example {
         release.model = Digest::of(&after);
         release.optimizer = states;
         release.weight = aggregate.weight_sum;
+        release.convergence = policy.convergence(None, &aggregate);
         release.metrics = BTreeMap::from([("loss".to_owned(), aggregate.metrics[0])]);
         self.after = Some(after);
     }
@@ -342,6 +343,7 @@ fn release(survivors: Vec<PrincipalId>, ring_bits: u8, proof: Option<ReleaseProo
         refused: BTreeMap::new(),
         proof,
         optimizer: None,
+        convergence: None,
     }
 }
 
@@ -850,4 +852,30 @@ fn another_state_is_refused() {
     assert!(matches!(error, AuditError::FirstState { .. }), "{error}");
     let states = ADAM.clone().release().optimizer;
     refused!(|example| example.release().optimizer = states, AuditError::Optimizer { asked: false });
+}
+
+#[test]
+fn how_the_watched_metric_stands_follows_from_the_sum() {
+    let watching = POLICY.replace("rounds = 2", "rounds = 9") + "[convergence]\nmetric = \"loss\"\npatience = 2\n";
+    let watching = Example::new("example.org", &watching);
+    let stands = watching.audit().unwrap().convergence.unwrap();
+    assert_eq!((stands.best, stands.stale), (stands.value, 0));
+    let with = |stands: Option<ReleaseConvergence>| {
+        let mut example = watching.clone();
+        example.release().convergence = stands;
+        example.audit()
+    };
+    let stale = ReleaseConvergence { stale: 1, ..stands };
+    assert_eq!(with(Some(stale)).unwrap().convergence, Some(stale), "this is the second round");
+    for wrong in [
+        None,
+        Some(ReleaseConvergence { value: stands.value + 1.0, ..stands }),
+        Some(ReleaseConvergence { best: stands.value - 1.0, ..stands }),
+        Some(ReleaseConvergence { best: stands.value + 1.0, ..stale }),
+        Some(ReleaseConvergence { stale: 2, ..stands }),
+    ] {
+        let error = with(wrong).unwrap_err();
+        assert!(matches!(error, AuditError::Convergence { .. }), "{wrong:?}: {error}");
+    }
+    refused!(|example| example.release().convergence = Some(stands), AuditError::Convergence { found: None, .. });
 }
